@@ -1,0 +1,35 @@
+//! The Docker Engine API, by hand: requests as bytes, answers parsed by pure functions.
+//!
+//! Nothing here reads a socket or a clock. [`frame`] demultiplexes the attach and logs streams,
+//! [`http1`] parses answers, [`inspect`] and [`events`] their JSON, [`logs`] the timestamps that
+//! the `logs` door writes before each message, [`endpoint`] says where the daemon is.
+
+pub mod endpoint;
+pub mod events;
+pub mod frame;
+pub mod http1;
+pub mod inspect;
+pub mod logs;
+pub mod request;
+
+/// Which of a container's outputs a byte came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// Standard output; also everything a TTY container writes.
+    Stdout = 0,
+    /// Standard error.
+    Stderr = 1,
+}
+
+impl Source {
+    /// Every source, in the order of their discriminants: `Source::ALL[s as usize] == s`.
+    pub const ALL: [Source; 2] = [Source::Stdout, Source::Stderr];
+
+    /// The name that `filter.sources` and the JSON output use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Source::Stdout => "stdout",
+            Source::Stderr => "stderr",
+        }
+    }
+}

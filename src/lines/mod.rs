@@ -1,0 +1,3 @@
+//! From frames to lines.
+
+pub mod split;

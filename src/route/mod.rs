@@ -1,0 +1,58 @@
+//! Which lines go where: a route's URI ([`uri`]), the containers it selects ([`select`]) and the
+//! lines it keeps ([`filter`]).
+//!
+//! Pure; knows containers and lines, not sinks or sockets.
+
+pub mod filter;
+pub mod glob;
+pub mod pattern;
+pub mod select;
+pub mod uri;
+
+use crate::docker::Source;
+
+/// A route as the user wrote it: parsed, not yet built.
+///
+/// Shape: `ADAPTER[+TRANSPORT]://ADDRESS[?filter.…=…&OPTION=…]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteSpec {
+    /// Names the route in metrics and messages: `0`, `1` … in the order given.
+    pub id: String,
+    /// `syslog`, `raw`, `console` …
+    pub adapter: String,
+    /// `tcp`, `udp`, `tls`, `unix`; `None` where the URI names none.
+    pub transport: Option<String>,
+    /// `host:port`, or a path for `unix`.
+    pub address: String,
+    /// The containers and sources it takes.
+    pub selector: Selector,
+    /// Every other query parameter, first value of each name, in the order given.
+    pub options: Vec<(String, String)>,
+}
+
+impl RouteSpec {
+    /// The value of option `name`, if the URI gave it.
+    pub fn option(&self, name: &str) -> Option<&str> {
+        self.options.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+}
+
+/// `filter.id`, `filter.name`, `filter.sources` and `filter.labels` of a route; empty means all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selector {
+    /// A prefix of the container id; empty takes every container.
+    pub id: String,
+    /// A `path.Match` pattern for the name; empty takes every container.
+    pub name: String,
+    /// Source names as given; empty takes every source.
+    pub sources: Vec<String>,
+    /// `key:pattern`, all of which must hold; a lone `key` asks for its presence.
+    pub labels: Vec<String>,
+}
+
+impl Selector {
+    /// Whether the route wants lines of `source`.
+    pub fn takes_source(&self, source: Source) -> bool {
+        self.sources.is_empty() || self.sources.iter().any(|s| s == source.name())
+    }
+}

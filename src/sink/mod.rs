@@ -1,0 +1,72 @@
+//! What a receiver understands: one file a sink, one table of them all, [`SINKS`].
+//!
+//! Pure: lines in, records into the [`Outbox`]. A sink renders what depends on a container and
+//! source alone once, when the container is attached ([`Sink::prefix`]); per line only the time
+//! and the line itself vary.
+
+use std::sync::Arc;
+
+use crate::buffer::Outbox;
+use crate::config::Settings;
+use crate::docker::Source;
+use crate::docker::inspect::Container;
+use crate::route::RouteSpec;
+use crate::stamp::Stamp;
+use crate::transport::Delivery;
+
+pub mod console;
+pub mod raw;
+pub mod syslog;
+
+/// Writes lines as records of one receiver's format.
+pub trait Sink: Send + Sync {
+    /// What every record of this container and source has in common.
+    fn prefix(&self, container: &Container, source: Source) -> Prefix;
+
+    /// Appends one record per line. `lines` is one or more whole lines, each ended by `\n`;
+    /// the bytes of a line are passed on as they are, `\r` and invalid UTF-8 included.
+    fn encode(&self, prefix: &Prefix, stamp: &Stamp, lines: &[u8], out: &mut Outbox);
+}
+
+/// The parts of a record that are the same for every line of a container and source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prefix {
+    /// What comes before the time.
+    pub before_time: Box<[u8]>,
+    /// What comes between the time and the line.
+    pub after_time: Box<[u8]>,
+}
+
+/// A sink, ready for use, and how its records travel.
+pub struct Built {
+    /// The encoder, shared by the shards.
+    pub sink: Arc<dyn Sink>,
+    /// Where its records go.
+    pub delivery: Delivery,
+}
+
+/// A kind of sink: the name in a route URI and how to build it.
+pub struct SinkSpec {
+    /// The adapter's name: what stands before `+` or `://`.
+    pub scheme: &'static str,
+    /// Builds the sink, or says in one line which value is wrong and what to write instead.
+    pub build: fn(&RouteSpec, &Settings) -> Result<Built, String>,
+}
+
+/// Every sink there is. The transports' own names (`tcp`, `udp`, `tls`) mean `raw` over them.
+pub const SINKS: &[SinkSpec] = &[console::SPEC, raw::SPEC, syslog::SPEC];
+
+/// Builds the sink of a route.
+pub fn build(spec: &RouteSpec, settings: &Settings) -> Result<Built, String> {
+    let known = SINKS.iter().find(|sink| sink.scheme == spec.adapter);
+    let Some(sink) = known else {
+        let names: Vec<&str> = SINKS.iter().map(|sink| sink.scheme).collect();
+        return Err(format!(
+            "bad adapter: {:?} in route {}; use one of {}",
+            spec.adapter,
+            spec.id,
+            names.join(", ")
+        ));
+    };
+    (sink.build)(spec, settings)
+}
