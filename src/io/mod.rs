@@ -1,1 +1,105 @@
-//! (io)
+//! The only contact with the operating system's sockets: two drivers behind one enum.
+//!
+//! [`Driver::Ring`] waits through io_uring (tokio-uring), [`Driver::Poll`] through epoll (tokio).
+//! Which one is chosen once, at start, by trying; everything above sees [`stream::Stream`] and
+//! never asks which it is.
+//!
+//! Traps that the code here avoids (each was measured on this crate's versions):
+//! * a dropped io_uring read stays armed and swallows the next bytes: a read is never raced
+//!   against a timer; it is ended by shutting the socket down;
+//! * `Runtime::new` leaks descriptors where the ring is forbidden: [`choose`] builds a bare ring
+//!   first;
+//! * on a ring thread nothing is submitted while a task merely yields: no task yields there.
+
+pub mod pool;
+pub mod stream;
+
+use std::future::Future;
+use std::io;
+
+use crate::config::IoChoice;
+
+/// How a shard waits for its sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring.
+    Ring,
+    /// epoll.
+    Poll,
+}
+
+impl Driver {
+    /// The name that settings, banner and metrics use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Driver::Ring => "ring",
+            Driver::Poll => "poll",
+        }
+    }
+}
+
+/// A driver, and why it was chosen.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// The driver.
+    pub driver: Driver,
+    /// For the banner, e.g. `io_uring is not permitted here (EPERM)`.
+    pub reason: String,
+}
+
+/// Submission queue entries of each ring; more reads than that may be in flight.
+const RING_ENTRIES: u32 = 256;
+
+/// Chooses the driver for `shards` threads. `Err` only where the ring was asked for and refused.
+pub fn choose(asked: IoChoice, shards: usize) -> Result<Choice, String> {
+    if asked == IoChoice::Poll {
+        return Ok(Choice { driver: Driver::Poll, reason: "asked for".into() });
+    }
+    match (probe(shards), asked) {
+        (Ok(()), IoChoice::Ring) => Ok(Choice { driver: Driver::Ring, reason: "asked for".into() }),
+        (Ok(()), _) => Ok(Choice { driver: Driver::Ring, reason: "io_uring works here".into() }),
+        (Err(refusal), IoChoice::Ring) => Err(format!(
+            "LOGCHUTE_IO=ring: {refusal}; allow io_uring (seccomp profile, \
+             kernel.io_uring_disabled, locked memory) or use LOGCHUTE_IO=auto"
+        )),
+        (Err(refusal), _) => Ok(Choice { driver: Driver::Poll, reason: refusal }),
+    }
+}
+
+/// Tries what the shards will do: as many rings as there are shards, then one operation on one.
+fn probe(shards: usize) -> Result<(), String> {
+    let refused = |error: io::Error| {
+        let hint = match error.raw_os_error() {
+            Some(nix::libc::EPERM | nix::libc::EACCES) => " (a seccomp profile forbids it)",
+            Some(nix::libc::ENOSYS) => " (the kernel or a seccomp profile has none)",
+            Some(nix::libc::ENOMEM) => " (not enough locked memory)",
+            _ => "",
+        };
+        format!("io_uring is refused: {error}{hint}")
+    };
+    let mut rings = Vec::with_capacity(shards);
+    for _ in 0..shards {
+        rings.push(tokio_uring::uring_builder().build(RING_ENTRIES).map_err(refused)?);
+    }
+    drop(rings);
+    let runtime = ring_runtime().map_err(refused)?;
+    runtime.block_on(tokio_uring::no_op()).map_err(refused)
+}
+
+fn ring_runtime() -> io::Result<tokio_uring::Runtime> {
+    tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES))
+}
+
+/// Runs `future`, and the local tasks that it spawns, on this thread until it ends.
+///
+/// # Errors
+/// Where the operating system refuses the ring or the epoll instance.
+pub fn block_on<F: Future>(driver: Driver, future: F) -> io::Result<F::Output> {
+    match driver {
+        Driver::Ring => Ok(ring_runtime()?.block_on(future)),
+        Driver::Poll => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            Ok(tokio::task::LocalSet::new().block_on(&runtime, future))
+        }
+    }
+}

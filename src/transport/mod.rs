@@ -10,6 +10,7 @@ use std::sync::Arc;
 pub mod conn;
 pub mod datagram;
 pub mod link;
+pub mod queue;
 pub mod resolve;
 pub mod stream;
 pub mod terminal;

@@ -1,0 +1,120 @@
+//! Where the shard leaves a route's records and its link takes them: an outbox with a bell.
+//!
+//! Lives on one shard thread; nothing here is shared with another.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::link::Warner;
+use crate::buffer::{Chunk, Outbox};
+use crate::metrics::RouteCounters;
+
+/// One route's records on one shard.
+pub struct Queue {
+    /// What users call the route, without secrets.
+    pub name: String,
+    /// Its counters on this shard.
+    pub counters: Arc<RouteCounters>,
+    outbox: RefCell<Outbox>,
+    bell: Notify,
+    rung: Cell<bool>,
+    closed: Cell<bool>,
+    dropped: RefCell<Warner>,
+}
+
+impl Queue {
+    /// A queue around `outbox`.
+    pub fn new(name: String, outbox: Outbox, counters: Arc<RouteCounters>) -> Queue {
+        Queue {
+            name,
+            counters,
+            outbox: RefCell::new(outbox),
+            bell: Notify::new(),
+            rung: Cell::new(false),
+            closed: Cell::new(false),
+            dropped: RefCell::default(),
+        }
+    }
+
+    /// Lets `fill` append records, then wakes the link if it sleeps.
+    #[inline]
+    pub fn append(&self, fill: impl FnOnce(&mut Outbox)) {
+        let mut outbox = self.outbox.borrow_mut();
+        fill(&mut outbox);
+        let losses = outbox.take_losses();
+        drop(outbox);
+        if losses.cut_records > 0 {
+            self.counters.cut_records.add(losses.cut_records);
+        }
+        if losses.dropped_records > 0 {
+            self.lost(losses.dropped_records);
+        }
+        if !self.rung.replace(true) {
+            self.bell.notify_one();
+        }
+    }
+
+    #[cold]
+    fn lost(&self, records: u64) {
+        self.counters.dropped_buffer_full.add(records);
+        if let Some(sum) = self.dropped.borrow_mut().due(Instant::now(), records) {
+            tracing::warn!(
+                route = self.name,
+                "buffer full: dropped the oldest {sum} lines; the receiver is too slow or away \
+                 (see BUFFER)"
+            );
+        }
+    }
+
+    /// The oldest records, if there are any.
+    pub fn take(&self) -> Option<Chunk> {
+        self.rung.set(false);
+        self.outbox.borrow_mut().take()
+    }
+
+    /// Gives a chunk back whose records were delivered or given up.
+    pub fn recycle(&self, chunk: Chunk) {
+        self.outbox.borrow_mut().recycle(chunk);
+    }
+
+    /// Gives a chunk back whose remaining records go first next time.
+    pub fn put_back(&self, chunk: Chunk) {
+        self.outbox.borrow_mut().put_back(chunk);
+    }
+
+    /// Waits until there may be something to take, or the queue is closed.
+    pub async fn wait(&self) {
+        if self.outbox.borrow().is_empty() && !self.closed.get() {
+            self.bell.notified().await;
+        }
+    }
+
+    /// No more records will come: the link ends when all are delivered.
+    pub fn close(&self) {
+        self.closed.set(true);
+        self.bell.notify_one();
+    }
+
+    /// Whether [`Queue::close`] was called and everything was taken.
+    pub fn is_done(&self) -> bool {
+        self.closed.get() && self.outbox.borrow().is_empty()
+    }
+
+    /// Gives up what is left, counted; returns how many records that were.
+    pub fn abandon(&self) -> u64 {
+        let mut outbox = self.outbox.borrow_mut();
+        let left = outbox.abandon();
+        outbox.take_losses();
+        self.counters.dropped_at_exit.add(left);
+        left
+    }
+
+    /// Counts `records` of `bytes` as delivered.
+    pub fn delivered(&self, records: usize, bytes: usize) {
+        self.counters.delivered_lines.add(records as u64);
+        self.counters.delivered_bytes.add(bytes as u64);
+    }
+}
