@@ -1,13 +1,19 @@
 //! How records travel: where a receiver is, and the machine that keeps the way to it open.
 //!
 //! [`link`] is a pure state machine (connect, backoff, give time); [`tls`] makes rustls'
-//! configuration from the settings; [`conn`] is a byte stream with or without TLS; [`stream`],
-//! [`datagram`] and [`terminal`] move an outbox's chunks.
+//! configuration from the settings; [`conn`] is a byte stream with or without TLS, [`daemon`] the
+//! requests to the daemon over one; [`stream`], [`datagram`] and [`terminal`] move the chunks of a
+//! [`queue`] to the receiver.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::io::Driver;
+use crate::io::pool::Pool;
+
 pub mod conn;
+pub mod daemon;
 pub mod datagram;
 pub mod link;
 pub mod queue;
@@ -30,6 +36,49 @@ pub enum Delivery {
     Datagram(DatagramTarget),
 }
 
+impl Delivery {
+    /// The longest record that may be sent, in bytes.
+    pub fn record_max(&self) -> usize {
+        match self {
+            Delivery::Datagram(_) => UDP_PAYLOAD_MAX,
+            Delivery::Terminal | Delivery::Stream(_) => usize::MAX,
+        }
+    }
+}
+
+/// The delivery of one route's records on one shard.
+pub struct DeliveryTask {
+    /// How they travel.
+    pub delivery: Delivery,
+    /// Where they wait.
+    pub queue: Rc<queue::Queue>,
+}
+
+/// What a delivery needs of its shard.
+#[derive(Clone)]
+pub struct Shore {
+    /// How the shard waits for sockets.
+    pub driver: Driver,
+    /// Its read buffers.
+    pub pool: Rc<Pool>,
+    /// Makes the pauses of links differ.
+    pub seed: u64,
+    /// Connect at once, rather than with the first record: one shard does, so that an
+    /// unreachable receiver is said at start.
+    pub eager: bool,
+}
+
+impl DeliveryTask {
+    /// Delivers until the queue is closed and empty, or given up.
+    pub async fn run(self, shore: Shore) {
+        match self.delivery {
+            Delivery::Terminal => terminal::deliver(&self.queue).await,
+            Delivery::Stream(target) => stream::deliver(&shore, &target, &self.queue).await,
+            Delivery::Datagram(target) => datagram::deliver(&shore, &target, &self.queue).await,
+        }
+    }
+}
+
 /// Where a byte stream leads. Names are resolved again at each connect.
 #[derive(Clone)]
 pub enum StreamTarget {
@@ -39,6 +88,16 @@ pub enum StreamTarget {
     Tls(HostPort, Arc<rustls::ClientConfig>),
     /// A stream socket in the file system.
     Unix(PathBuf),
+}
+
+impl StreamTarget {
+    /// The peer's name, for messages.
+    pub fn peer(&self) -> String {
+        match self {
+            StreamTarget::Tcp(host) | StreamTarget::Tls(host, _) => host.host.clone(),
+            StreamTarget::Unix(path) => path.display().to_string(),
+        }
+    }
 }
 
 /// Where datagrams go.
@@ -58,4 +117,15 @@ pub struct HostPort {
     pub host: String,
     /// The port.
     pub port: u16,
+}
+
+/// Tells the user what there is to tell of a link.
+fn say(link: &mut link::Link, queue: &queue::Queue) {
+    match link.notice() {
+        Some(recovered @ link::Notice::Recovered { .. }) => {
+            tracing::info!(route = queue.name, "{recovered}");
+        }
+        Some(trouble) => tracing::warn!(route = queue.name, "{trouble}"),
+        None => {}
+    }
 }

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::link::Warner;
 use crate::buffer::{Chunk, Outbox};
+use crate::io::stream::Closer;
 use crate::metrics::RouteCounters;
 
 /// One route's records on one shard.
@@ -22,6 +23,8 @@ pub struct Queue {
     bell: Notify,
     rung: Cell<bool>,
     closed: Cell<bool>,
+    given_up: Cell<bool>,
+    closer: RefCell<Option<Closer>>,
     dropped: RefCell<Warner>,
 }
 
@@ -35,6 +38,8 @@ impl Queue {
             bell: Notify::new(),
             rung: Cell::new(false),
             closed: Cell::new(false),
+            given_up: Cell::new(false),
+            closer: RefCell::default(),
             dropped: RefCell::default(),
         }
     }
@@ -92,24 +97,57 @@ impl Queue {
         }
     }
 
+    /// Waits until `until`, or until the queue is given up.
+    pub async fn rest(&self, until: Instant) {
+        while !self.given_up.get() && Instant::now() < until {
+            // The bell of new records means nothing here.
+            let _ = tokio::time::timeout_at(until.into(), self.bell.notified()).await;
+        }
+    }
+
     /// No more records will come: the link ends when all are delivered.
     pub fn close(&self) {
         self.closed.set(true);
         self.bell.notify_one();
     }
 
-    /// Whether [`Queue::close`] was called and everything was taken.
-    pub fn is_done(&self) -> bool {
-        self.closed.get() && self.outbox.borrow().is_empty()
+    /// Whether [`Queue::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.get()
     }
 
-    /// Gives up what is left, counted; returns how many records that were.
+    /// Whether the link has nothing left to do.
+    pub fn is_done(&self) -> bool {
+        self.given_up.get() || self.closed.get() && self.outbox.borrow().is_empty()
+    }
+
+    /// Says how the link's connection can be ended from here; see [`Queue::give_up`].
+    pub fn connected(&self, closer: Option<Closer>) {
+        self.counters.connected.set(u64::from(closer.is_some()));
+        *self.closer.borrow_mut() = closer;
+    }
+
+    /// Ends the link, whatever it is waiting for. It puts back what it could not deliver.
+    pub fn give_up(&self) {
+        self.given_up.set(true);
+        if let Some(closer) = self.closer.take() {
+            closer.close();
+        }
+        self.bell.notify_one();
+    }
+
+    /// Drops what is left, counted; returns how many records that were.
     pub fn abandon(&self) -> u64 {
         let mut outbox = self.outbox.borrow_mut();
         let left = outbox.abandon();
         outbox.take_losses();
         self.counters.dropped_at_exit.add(left);
         left
+    }
+
+    /// Drops the records of a chunk that the receiver's side refuses for good, counted.
+    pub fn refused(&self, records: usize) {
+        self.counters.dropped_refused.add(records as u64);
     }
 
     /// Counts `records` of `bytes` as delivered.

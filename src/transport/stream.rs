@@ -1,1 +1,88 @@
-//! (transport/stream)
+//! Delivers over a byte stream: many records a write, and after a reconnect first what the kernel
+//! had not taken, from a record boundary on.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::conn::Conn;
+use super::link::{Action, Event, Link};
+use super::queue::Queue;
+use super::{Shore, StreamTarget};
+use crate::buffer::Chunk;
+
+/// How often an idle connection is looked at, so that its end is known before the next record.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The longest pause between attempts once the program is stopping.
+const LAST_CHANCE: Duration = Duration::from_millis(500);
+
+/// Delivers `queue` to `target` until it is done.
+pub async fn deliver(shore: &Shore, target: &StreamTarget, queue: &Queue) {
+    if !shore.eager {
+        queue.wait().await;
+    }
+    let mut link = Link::new(shore.seed);
+    let mut conn = None;
+    let mut opened = 0u64;
+    let mut now = Instant::now();
+    while !queue.is_done() {
+        match (link.poll(now), conn.take()) {
+            (Action::Ready, Some(open)) => match serve(&open, target, queue).await {
+                Ok(()) => open.close().await,
+                Err(error) => link.handle(Event::Failed(error.to_string()), Instant::now()),
+            },
+            (Action::Wait(until), _) => {
+                let last = queue.is_closed().then(|| Instant::now() + LAST_CHANCE);
+                queue.rest(last.map_or(until, |last| last.min(until))).await;
+                now = if queue.is_closed() { until } else { Instant::now() };
+                continue;
+            }
+            (Action::Connect | Action::Ready, _) => {
+                match Conn::open(shore.driver, target, &shore.pool).await {
+                    Ok(open) => {
+                        queue.connected(Some(open.closer()));
+                        queue.counters.reconnects.add(u64::from(opened > 0));
+                        opened += 1;
+                        conn = Some(open);
+                        link.handle(Event::Connected, Instant::now());
+                    }
+                    Err(error) => link.handle(Event::Failed(error.to_string()), Instant::now()),
+                }
+            }
+        }
+        if conn.is_none() {
+            queue.connected(None);
+        }
+        super::say(&mut link, queue);
+        now = Instant::now();
+    }
+}
+
+/// Delivers over an open connection until it fails (`Err`) or the queue is done.
+async fn serve(conn: &Conn, target: &StreamTarget, queue: &Queue) -> io::Result<()> {
+    let peer = target.peer();
+    while !queue.is_done() {
+        let Some(mut chunk) = queue.take() else {
+            if tokio::time::timeout(LOOK_EVERY, queue.wait()).await.is_err() {
+                conn.check_peer(&peer)?;
+            }
+            continue;
+        };
+        let result = match conn.check_peer(&peer) {
+            Ok(()) => send(conn, &mut chunk, queue).await,
+            closed => closed,
+        };
+        queue.put_back(chunk);
+        result?;
+    }
+    Ok(())
+}
+
+async fn send(conn: &Conn, chunk: &mut Chunk, queue: &Queue) -> io::Result<()> {
+    let before = chunk.pending().len();
+    let (bytes, from) = chunk.lend();
+    let sent = conn.send(bytes, from).await;
+    chunk.restore(sent.bytes);
+    let records = chunk.deliver(sent.taken);
+    queue.delivered(records, before - chunk.pending().len());
+    sent.result
+}

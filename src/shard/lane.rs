@@ -1,0 +1,92 @@
+//! One route on one shard: what it wants, how it writes it, where the records wait.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::docker::Source;
+use crate::docker::inspect::Container;
+use crate::metrics::RouteCounters;
+use crate::route::Selector;
+use crate::route::filter::LineFilter;
+use crate::route::select::Selection;
+use crate::sink::{Prefix, Sink};
+use crate::stamp::Stamp;
+use crate::transport::queue::Queue;
+use crate::transport::{Delivery, DeliveryTask};
+
+/// A route that is ready for use, shared by all shards.
+pub struct Route {
+    /// Its place in the list of routes; names it in metrics.
+    pub id: String,
+    /// For messages: the URI without its secrets.
+    pub display: String,
+    /// Which sources it takes.
+    pub selector: Selector,
+    /// Which containers it takes.
+    pub selection: Selection,
+    /// Which lines it keeps; `None` keeps all.
+    pub filter: Option<LineFilter>,
+    /// How it writes them.
+    pub sink: Arc<dyn Sink>,
+    /// How they travel.
+    pub delivery: Delivery,
+    /// Its memory, shared by its outboxes.
+    pub budget: Arc<crate::buffer::Budget>,
+    /// What it did, a set of counters a shard.
+    pub counters: Vec<Arc<RouteCounters>>,
+}
+
+/// A route's share of one shard.
+pub struct Lane {
+    route: Arc<Route>,
+    /// Where its records wait for the link.
+    pub queue: Rc<Queue>,
+}
+
+impl Lane {
+    /// The share of shard `shard` in `route`, and the task that delivers its records.
+    pub fn new(route: &Arc<Route>, shard: usize) -> (Lane, DeliveryTask) {
+        let counters = Arc::clone(&route.counters[shard]);
+        let outbox =
+            crate::buffer::Outbox::new(Arc::clone(&route.budget), route.delivery.record_max());
+        let queue = Rc::new(Queue::new(route.display.clone(), outbox, counters));
+        let task = DeliveryTask { delivery: route.delivery.clone(), queue: Rc::clone(&queue) };
+        (Lane { route: Arc::clone(route), queue }, task)
+    }
+
+    /// What the route has to do with a container: `None` if it does not take it.
+    pub fn bind(&self, container: &Container) -> Option<[Option<Prefix>; 2]> {
+        self.route.selection.takes(container).then(|| {
+            Source::ALL.map(|source| {
+                let wanted = self.route.selector.takes_source(source);
+                wanted.then(|| self.route.sink.prefix(container, source))
+            })
+        })
+    }
+
+    /// Takes a block of `count` whole lines: judges them, and writes those that are kept.
+    #[inline]
+    pub fn take(&self, prefix: &Prefix, stamp: &Stamp, lines: &[u8], count: u64) {
+        let counters = &self.queue.counters;
+        counters.received_lines.add(count);
+        counters.received_bytes.add(lines.len() as u64);
+        let sink = &self.route.sink;
+        let Some(filter) = &self.route.filter else {
+            self.queue.append(|outbox| sink.encode(prefix, stamp, lines, outbox));
+            return;
+        };
+        let kept = Cell::new(0);
+        filter.each_kept(lines, &mut |run| {
+            kept.set(kept.get() + count_lines(run));
+            self.queue.append(|outbox| sink.encode(prefix, stamp, run, outbox));
+        });
+        counters.filtered_lines.add(count - kept.get());
+    }
+}
+
+/// How many lines a block holds.
+#[inline]
+pub fn count_lines(block: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', block).count() as u64
+}

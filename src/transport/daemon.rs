@@ -1,0 +1,240 @@
+//! Requests to the Docker daemon: one connection each, so that none waits for another.
+
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::StreamTarget;
+use super::conn::Conn;
+use crate::docker::http1::{self, Body, BodyDecoder, Head};
+use crate::docker::request::Api;
+use crate::io::Driver;
+use crate::io::pool::{Lease, Pool};
+use crate::io::stream::Closer;
+
+/// Longest answer that is kept whole: the list of some ten thousand containers.
+const ANSWER_MAX: usize = 64 * 1024 * 1024;
+/// Longest text of a refusal that is read.
+const REFUSAL_MAX: usize = 16 * 1024;
+/// How long a question (ping, list, inspect) may take. An engine under load, or one that is busy
+/// starting the container in question, needs seconds.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why the daemon gave no useful answer.
+#[derive(Debug)]
+pub enum DaemonError {
+    /// It said no, in its own words.
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Its message.
+        message: String,
+    },
+    /// It could not be reached, or went away.
+    Unreachable(io::Error),
+    /// What came was not an answer.
+    Nonsense(String),
+}
+
+impl fmt::Display for DaemonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DaemonError::Refused { status, message } => {
+                write!(f, "the daemon refused ({status}): {message}")
+            }
+            DaemonError::Unreachable(error) => write!(f, "the daemon cannot be reached: {error}"),
+            DaemonError::Nonsense(what) => write!(f, "not an answer of a Docker daemon: {what}"),
+        }
+    }
+}
+
+impl From<io::Error> for DaemonError {
+    fn from(error: io::Error) -> DaemonError {
+        DaemonError::Unreachable(error)
+    }
+}
+
+impl DaemonError {
+    /// The HTTP status of a refusal.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            DaemonError::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+/// How a thread reaches the daemon.
+#[derive(Clone)]
+pub struct Daemon {
+    /// How the thread waits for sockets.
+    pub driver: Driver,
+    /// Its read buffers.
+    pub pool: Rc<Pool>,
+    /// Where the daemon is.
+    pub target: StreamTarget,
+    /// Which version of its API is spoken.
+    pub api: Arc<Api>,
+}
+
+/// A whole answer.
+pub struct Answer {
+    /// Its head.
+    pub head: Head,
+    /// Its body, unframed.
+    pub body: Vec<u8>,
+}
+
+/// An answer whose body is read piece by piece.
+pub struct Streaming {
+    conn: Conn,
+    decoder: BodyDecoder,
+    /// The head of the answer.
+    pub head: Head,
+    /// Bytes that were read together with the head.
+    early: Option<Lease>,
+    early_from: usize,
+    ended: bool,
+}
+
+impl Daemon {
+    /// Asks, and reads the whole answer.
+    ///
+    /// # Errors
+    /// See [`DaemonError`]; a status other than 200 is [`DaemonError::Refused`].
+    pub async fn ask(&self, request: &[u8]) -> Result<Answer, DaemonError> {
+        let conn = Conn::open(self.driver, &self.target, &self.pool).await?;
+        let closer = conn.closer();
+        let timer = tokio::task::spawn_local(async move {
+            tokio::time::sleep(QUESTION_TIMEOUT).await;
+            closer.close();
+        });
+        let answer = self.ask_over(conn, request).await;
+        let timed_out = timer.is_finished();
+        timer.abort();
+        match answer {
+            Err(DaemonError::Unreachable(_)) if timed_out => {
+                let text = format!("no answer within {} s", QUESTION_TIMEOUT.as_secs());
+                Err(io::Error::new(io::ErrorKind::TimedOut, text).into())
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask_over(&self, conn: Conn, request: &[u8]) -> Result<Answer, DaemonError> {
+        let mut streaming = open_over(conn, request).await?;
+        let mut body = Vec::new();
+        while streaming.next(&mut |piece| body.extend_from_slice(piece)).await? {
+            if body.len() > ANSWER_MAX {
+                let text = format!("an answer of more than {ANSWER_MAX} bytes");
+                return Err(DaemonError::Nonsense(text));
+            }
+        }
+        Ok(Answer { head: streaming.head, body })
+    }
+
+    /// Asks for a stream: returns when its head has arrived. `began` gets what ends the
+    /// connection, before anything is waited for.
+    ///
+    /// # Errors
+    /// See [`DaemonError`]; a status other than 101 and 200 is [`DaemonError::Refused`].
+    pub async fn stream(
+        &self,
+        request: &[u8],
+        began: impl FnOnce(Closer),
+    ) -> Result<Streaming, DaemonError> {
+        let conn = Conn::open(self.driver, &self.target, &self.pool).await?;
+        began(conn.closer());
+        open_over(conn, request).await
+    }
+}
+
+async fn open_over(conn: Conn, request: &[u8]) -> Result<Streaming, DaemonError> {
+    conn.send(request.to_vec(), 0).await.result?;
+    let (head, early, early_from) = read_head(&conn).await?;
+    let decoder = BodyDecoder::new(head.body);
+    let ended = matches!(head.body, Body::None | Body::Length(0));
+    let mut streaming = Streaming { conn, decoder, head, early: Some(early), early_from, ended };
+    if matches!(streaming.head.status, 101 | 200) {
+        return Ok(streaming);
+    }
+    let mut text = Vec::new();
+    let status = streaming.head.status;
+    while text.len() < REFUSAL_MAX {
+        // What was read of the refusal is enough, however it ends.
+        match streaming.next(&mut |piece| text.extend_from_slice(piece)).await {
+            Ok(true) => {}
+            Ok(false) | Err(_) => break,
+        }
+    }
+    Err(DaemonError::Refused { status, message: http1::error_message(status, &text) })
+}
+
+/// Reads the head; returns it with the lease that holds what came after it, from the offset on.
+async fn read_head(conn: &Conn) -> Result<(Head, Lease, usize), DaemonError> {
+    let mut lease = conn.read().await?;
+    loop {
+        match http1::parse_head(&lease) {
+            Ok(Some((head, length))) => return Ok((head, lease, length)),
+            Ok(None) => {}
+            Err(error) => return Err(DaemonError::Nonsense(error.to_string())),
+        }
+        let more = conn.read().await?;
+        if more.is_empty() {
+            let text = "the connection ended before an answer came";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text).into());
+        }
+        if lease.put(&more) < more.len() {
+            return Err(DaemonError::Nonsense("a head without end".into()));
+        }
+    }
+}
+
+impl Streaming {
+    /// Waits for bytes and hands the body's share of them to `each`; `false` at its end. Must be
+    /// awaited to its end; [`Streaming::closer`] ends it early.
+    pub async fn next(&mut self, each: &mut impl FnMut(&[u8])) -> Result<bool, DaemonError> {
+        if self.ended {
+            return Ok(false);
+        }
+        let lease = match self.early.take() {
+            Some(early) if early.len() > self.early_from => early,
+            _ => {
+                self.early_from = 0;
+                self.conn.read().await?
+            }
+        };
+        if lease.is_empty() {
+            self.ended = true;
+            self.decoder.finish().map_err(|e| {
+                DaemonError::Unreachable(io::Error::new(io::ErrorKind::UnexpectedEof, e.to_string()))
+            })?;
+            return Ok(false);
+        }
+        let mut rest = &lease[self.early_from..];
+        while !rest.is_empty() && !self.ended {
+            let decoded = self
+                .decoder
+                .decode(rest)
+                .map_err(|error| DaemonError::Nonsense(error.to_string()))?;
+            if !decoded.piece.is_empty() {
+                each(decoded.piece);
+            }
+            rest = &rest[decoded.consumed..];
+            self.ended = decoded.done;
+        }
+        Ok(!self.ended)
+    }
+
+    /// Lets other tasks run.
+    pub async fn breathe(&self) {
+        self.conn.breathe().await;
+    }
+
+    /// Something that ends the stream from elsewhere on the same thread.
+    pub fn closer(&self) -> Closer {
+        self.conn.closer()
+    }
+}
