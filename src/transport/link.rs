@@ -498,7 +498,9 @@ mod tests {
         }
 
         #[test]
-        fn the_warner_loses_nothing(steps in proptest::collection::vec((0..20_000_u64, 0..5_u64), 0..100)) {
+        fn the_warner_loses_nothing(
+            steps in proptest::collection::vec((0..20_000_u64, 0..5_u64), 0..100)
+        ) {
             let mut warner = Warner::default();
             let mut now = Instant::now();
             let (mut added, mut said, mut last) = (0, 0, None::<Instant>);
