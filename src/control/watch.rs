@@ -7,16 +7,21 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+
 use super::registry::{Order, Registry};
 use crate::docker::events::{EventLines, parse_event};
-use crate::docker::inspect::parse_list;
+use crate::docker::inspect::{Listed, parse_list};
 use crate::docker::request::{Api, negotiate};
 use crate::shard::command::Command;
-use crate::transport::daemon::{Daemon, DaemonError};
+use crate::transport::daemon::{Daemon, DaemonError, Streaming};
 use crate::transport::link::{Action, Event, Link};
 
 /// Between lists while all is well: what events have missed is noticed this late at most.
 const LIST_EVERY: Duration = Duration::from_secs(60);
+
+/// Events that are read before the ones ahead of them are dealt with.
+const EVENTS_AHEAD: usize = 4096;
 
 /// Takes orders on their way to the shards.
 pub trait Dispatch {
@@ -56,17 +61,109 @@ pub async fn watch(
     }
 }
 
+/// One connection to the daemon, from the first question to the end of its events.
+async fn watch_once(
+    daemon: &mut Daemon,
+    asked_version: Option<&str>,
+    registry: &mut Registry,
+    dispatch: &mut dyn Dispatch,
+    up: &mut dyn FnMut(),
+) -> Result<(), DaemonError> {
+    let api = Arc::new(negotiate_api(daemon, asked_version).await?);
+    daemon.api = Arc::clone(&api);
+    let stream = daemon.stream(&api.events(None), |_| ()).await?;
+    let (sender, mut events) = mpsc::channel(EVENTS_AHEAD);
+    let reader = AbortOnDrop(tokio::task::spawn_local(read_events(stream, sender)));
+    dispatch.send_all(Command::Daemon(api));
+    registry.reconcile(list(daemon).await?).into_iter().for_each(|order| dispatch.send(order));
+    up();
+    let mut due = Instant::now() + LIST_EVERY;
+    loop {
+        match tokio::time::timeout_at(due.into(), events.recv()).await {
+            Ok(Some(event)) => {
+                event?.and_then(|event| registry.event(event)).map(|order| dispatch.send(order));
+            }
+            Ok(None) => break,
+            Err(_due) => {
+                due = Instant::now() + LIST_EVERY;
+                let list = list(daemon).await?;
+                registry.reconcile(list).into_iter().for_each(|order| dispatch.send(order));
+            }
+        }
+    }
+    drop(reader);
+    Ok(())
+}
+
+/// Ends a task that is not needed any more.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+type EventResult = Result<Option<DockerEvent>, DaemonError>;
+
+/// Reads on while the events before are being dealt with: the daemon drops what a slow listener
+/// does not take.
+async fn read_events(mut stream: Streaming, sender: mpsc::Sender<EventResult>) {
+    let mut lines = EventLines::default();
+    let mut batch: Vec<EventResult> = Vec::new();
+    loop {
+        let mut overlong = None;
+        let more = stream
+            .next(&mut |piece| {
+                let pushed = lines.push(piece, |line| batch.push(Ok(understand(line))));
+                overlong = overlong.take().or(pushed.err());
+            })
+            .await;
+        if let Some(error) = overlong {
+            batch.push(Err(DaemonError::Nonsense(error.to_string())));
+        }
+        let ended = match more {
+            Ok(more) => !more || overlong.is_some(),
+            Err(error) => {
+                batch.push(Err(error));
+                true
+            }
+        };
+        for event in batch.drain(..) {
+            if sender.send(event).await.is_err() {
+                return;
+            }
+        }
+        if ended {
+            return;
+        }
+    }
+}
+
+/// An event that cannot be read is said and passed over: the next list sets things right.
+fn understand(line: &[u8]) -> Option<DockerEvent> {
+    parse_event(line).unwrap_or_else(|error| {
+        tracing::warn!("docker: an event that cannot be read: {error}");
+        None
+    })
+}
+
+async fn list(daemon: &Daemon) -> Result<Vec<Listed>, DaemonError> {
+    let answer = daemon.ask(&daemon.api.list()).await?;
+    parse_list(&answer.body).map_err(|error| DaemonError::Nonsense(error.to_string()))
+}
+
 /// Asks the daemon which version of its API to speak.
 ///
 /// # Errors
 /// Where it cannot be reached or speaks no version that logchute does.
 pub async fn negotiate_api(daemon: &Daemon, asked: Option<&str>) -> Result<Api, DaemonError> {
-    let server = match daemon.ask(&daemon.api.unversioned().ping()).await {
+    let server = match daemon.ask(&daemon.api.ping()).await {
         Ok(answer) => answer.head.api_version,
         // Some proxies hide /_ping; the unversioned paths work with every engine.
         Err(DaemonError::Refused { .. }) => None,
         Err(error) => return Err(error),
     };
     let version = negotiate(server.as_deref(), asked).map_err(DaemonError::Nonsense)?;
-    Ok(daemon.api.with_version(version))
+    Ok(Api { version, ..(*daemon.api).clone() })
 }

@@ -54,7 +54,7 @@ impl Conn {
             StreamTarget::Tls(host, config) => {
                 let stream = connect(driver, host).await?;
                 let conn = Conn::secure(stream, &host.host, config, pool)?;
-                conn.shake_hands(&host.host).await?;
+                conn.shake_hands().await?;
                 Ok(conn)
             }
         }
@@ -73,13 +73,13 @@ impl Conn {
     }
 
     /// The timer ends the handshake by shutting the socket down, never by dropping a read.
-    async fn shake_hands(&self, host: &str) -> io::Result<()> {
+    async fn shake_hands(&self) -> io::Result<()> {
         let closer = self.closer();
         let timer = tokio::task::spawn_local(async move {
             tokio::time::sleep(HANDSHAKE_TIMEOUT).await;
             closer.close();
         });
-        let result = self.handshake(host).await;
+        let result = self.handshake().await;
         let timed_out = timer.is_finished();
         timer.abort();
         match result {
@@ -91,7 +91,7 @@ impl Conn {
         }
     }
 
-    async fn handshake(&self, host: &str) -> io::Result<()> {
+    async fn handshake(&self) -> io::Result<()> {
         let Some(tls) = &self.tls else { return Ok(()) };
         loop {
             self.flush_tls(tls).await?;
@@ -105,9 +105,12 @@ impl Conn {
                     "the peer closed the connection during the TLS handshake",
                 ));
             }
-            if let Err(error) = feed(&mut tls.borrow_mut(), &bytes) {
-                return Err(io::Error::other(tls::explain(&error, host)));
+            let fed = feed(&mut tls.borrow_mut(), &bytes);
+            if fed.is_err() {
+                // The alert tells the peer why; that it may not arrive changes nothing.
+                let _ = self.flush_tls(tls).await;
             }
+            fed?;
         }
     }
 
@@ -144,7 +147,7 @@ impl Conn {
             if bytes.is_empty() {
                 return Ok(bytes);
             }
-            feed(&mut tls.borrow_mut(), &bytes).map_err(io::Error::other)?;
+            feed(&mut tls.borrow_mut(), &bytes)?;
             self.flush_tls(tls).await?;
         }
     }
@@ -153,7 +156,7 @@ impl Conn {
     ///
     /// # Errors
     /// `UnexpectedEof` where the peer has closed; its alert where it refused us.
-    pub fn check_peer(&self, host: &str) -> io::Result<()> {
+    pub fn check_peer(&self) -> io::Result<()> {
         loop {
             match self.stream.incoming(&self.pool)? {
                 Incoming::Nothing => return Ok(()),
@@ -163,16 +166,16 @@ impl Conn {
                         "the peer closed the connection",
                     ));
                 }
-                Incoming::Bytes(bytes) => self.ignore(&bytes, host)?,
+                Incoming::Bytes(bytes) => self.ignore(&bytes)?,
             }
         }
     }
 
     /// TLS must see what arrives (tickets, alerts); its plain text is of no interest.
-    fn ignore(&self, bytes: &[u8], host: &str) -> io::Result<()> {
+    fn ignore(&self, bytes: &[u8]) -> io::Result<()> {
         let Some(tls) = &self.tls else { return Ok(()) };
         let mut tls = tls.borrow_mut();
-        feed(&mut tls, bytes).map_err(|e| io::Error::other(tls::explain(&e, host)))?;
+        feed(&mut tls, bytes)?;
         let mut scratch = [0; 1024];
         while matches!(tls.reader().read(&mut scratch), Ok(n) if n > 0) {}
         Ok(())
@@ -265,13 +268,10 @@ fn wrote(result: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-fn feed(tls: &mut ClientConnection, mut bytes: &[u8]) -> Result<(), rustls::Error> {
-    while !bytes.is_empty() {
-        let n = tls.read_tls(&mut bytes).map_err(|e| rustls::Error::General(e.to_string()))?;
-        tls.process_new_packets()?;
-        if n == 0 {
-            break;
-        }
+/// An error is rustls' own within an [`io::Error`]: see [`tls::explain_io`].
+fn feed(tls: &mut ClientConnection, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() && tls.read_tls(&mut bytes)? > 0 {
+        tls.process_new_packets().map_err(io::Error::other)?;
     }
     Ok(())
 }

@@ -91,11 +91,11 @@ pub enum StreamTarget {
 }
 
 impl StreamTarget {
-    /// The peer's name, for messages.
-    pub fn peer(&self) -> String {
+    /// An error of a connection to this receiver, in one line that names the fix if there is one.
+    pub fn explain(&self, error: &std::io::Error) -> String {
         match self {
-            StreamTarget::Tcp(host) | StreamTarget::Tls(host, _) => host.host.clone(),
-            StreamTarget::Unix(path) => path.display().to_string(),
+            StreamTarget::Tls(host, _) => tls::explain_io(error, &host.host, tls::Peer::Receiver),
+            StreamTarget::Tcp(_) | StreamTarget::Unix(_) => error.to_string(),
         }
     }
 }

@@ -26,9 +26,9 @@ pub async fn deliver(shore: &Shore, target: &StreamTarget, queue: &Queue) {
     let mut now = Instant::now();
     while !queue.is_done() {
         match (link.poll(now), conn.take()) {
-            (Action::Ready, Some(open)) => match serve(&open, target, queue).await {
+            (Action::Ready, Some(open)) => match serve(&open, queue).await {
                 Ok(()) => open.close().await,
-                Err(error) => link.handle(Event::Failed(error.to_string()), Instant::now()),
+                Err(error) => link.handle(Event::Failed(target.explain(&error)), Instant::now()),
             },
             (Action::Wait(until), _) => {
                 let last = queue.is_closed().then(|| Instant::now() + LAST_CHANCE);
@@ -45,7 +45,7 @@ pub async fn deliver(shore: &Shore, target: &StreamTarget, queue: &Queue) {
                         conn = Some(open);
                         link.handle(Event::Connected, Instant::now());
                     }
-                    Err(error) => link.handle(Event::Failed(error.to_string()), Instant::now()),
+                    Err(error) => link.handle(Event::Failed(target.explain(&error)), Instant::now()),
                 }
             }
         }
@@ -58,16 +58,15 @@ pub async fn deliver(shore: &Shore, target: &StreamTarget, queue: &Queue) {
 }
 
 /// Delivers over an open connection until it fails (`Err`) or the queue is done.
-async fn serve(conn: &Conn, target: &StreamTarget, queue: &Queue) -> io::Result<()> {
-    let peer = target.peer();
+async fn serve(conn: &Conn, queue: &Queue) -> io::Result<()> {
     while !queue.is_done() {
         let Some(mut chunk) = queue.take() else {
             if tokio::time::timeout(LOOK_EVERY, queue.wait()).await.is_err() {
-                conn.check_peer(&peer)?;
+                conn.check_peer()?;
             }
             continue;
         };
-        let result = match conn.check_peer(&peer) {
+        let result = match conn.check_peer() {
             Ok(()) => send(conn, &mut chunk, queue).await,
             closed => closed,
         };
