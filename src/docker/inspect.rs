@@ -1,9 +1,16 @@
 //! What `GET /containers/{id}/json` and `GET /containers/json?all=1` say of a container.
 //!
 //! Pure: JSON in, facts out. The facts that a route or a sink may use are copied out once, when
-//! the container is attached; the JSON is not kept.
+//! the container is attached; the JSON is not kept. [`ignored`] says from these facts and the
+//! settings whether a container is followed at all.
 
 use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+
+use crate::config::{ExcludeLabel, FollowSettings};
+use crate::docker::time::rfc3339;
 
 /// One container, as its inspect answer describes it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,5 +66,524 @@ impl Container {
     /// The 12 digits that `docker ps` shows.
     pub fn short_id(&self) -> &str {
         self.id.get(..12).unwrap_or(&self.id)
+    }
+}
+
+/// One container, as the list shows it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listed {
+    /// The full id.
+    pub id: String,
+    /// The name without its leading slash; empty where the daemon gives none.
+    pub name: String,
+    /// What it is doing; [`State::Running`] where the daemon does not say.
+    pub state: State,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Why an answer of the daemon could not be read. It shows the place, never the content, which
+/// may hold a container's secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JsonError {
+    /// It is no JSON, or ends too early.
+    Syntax {
+        /// Where, counted from 1.
+        line: usize,
+        /// Where in the line, in bytes.
+        column: usize,
+    },
+    /// It is JSON of another shape.
+    Shape {
+        /// Where, counted from 1.
+        line: usize,
+        /// Where in the line, in bytes.
+        column: usize,
+    },
+    /// It speaks of a container without an id.
+    NoId,
+}
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JsonError::Syntax { line, column } => {
+                write!(f, "the daemon's answer is broken JSON (line {line}, column {column})")
+            }
+            JsonError::Shape { line, column } => write!(
+                f,
+                "the daemon's answer has an unexpected JSON value (line {line}, column {column})"
+            ),
+            JsonError::NoId => f.write_str("the daemon's answer names a container without an id"),
+        }
+    }
+}
+
+impl std::error::Error for JsonError {}
+
+impl From<serde_json::Error> for JsonError {
+    fn from(error: serde_json::Error) -> JsonError {
+        let (line, column) = (error.line(), error.column());
+        match error.classify() {
+            serde_json::error::Category::Data => JsonError::Shape { line, column },
+            _ => JsonError::Syntax { line, column },
+        }
+    }
+}
+
+/// A map of the Engine API: absent, `null`, and with values that may be `null`.
+pub(super) type JsonMap = Option<BTreeMap<String, Option<String>>>;
+
+/// The map with every `null` as an empty one.
+pub(super) fn filled(map: JsonMap) -> BTreeMap<String, String> {
+    let pairs = map.unwrap_or_default().into_iter();
+    pairs.map(|(key, value)| (key, value.unwrap_or_default())).collect()
+}
+
+/// `GET /containers/{id}/json`. Every member may be absent or `null`, as Podman's are at times.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawContainer {
+    id: Option<String>,
+    name: Option<String>,
+    config: Option<RawConfig>,
+    host_config: Option<RawHostConfig>,
+    state: Option<RawState>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawConfig {
+    hostname: Option<String>,
+    image: Option<String>,
+    labels: JsonMap,
+    env: Option<Vec<String>>,
+    tty: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawHostConfig {
+    log_config: Option<RawLogConfig>,
+    auto_remove: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawLogConfig {
+    r#type: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawState {
+    status: Option<String>,
+    running: Option<bool>,
+    paused: Option<bool>,
+    restarting: Option<bool>,
+    dead: Option<bool>,
+    pid: Option<i64>,
+    started_at: Option<String>,
+    finished_at: Option<String>,
+}
+
+/// One element of `GET /containers/json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawListed {
+    id: Option<String>,
+    names: Option<Vec<String>>,
+    state: Option<String>,
+    status: Option<String>,
+    labels: JsonMap,
+}
+
+/// Parses the answer to `GET /containers/{id}/json`.
+///
+/// # Errors
+/// If it is not JSON of the documented shape, or has no `Id`.
+pub fn parse_inspect(json: &[u8]) -> Result<Container, JsonError> {
+    let raw: RawContainer = serde_json::from_slice(json)?;
+    let config = raw.config.unwrap_or_default();
+    let host_config = raw.host_config.unwrap_or_default();
+    let state = raw.state.unwrap_or_default();
+    let moment = |text: &Option<String>| rfc3339(text.as_deref()?.as_bytes());
+    Ok(Container {
+        id: some_id(raw.id)?,
+        name: without_slash(raw.name.as_deref().unwrap_or_default()),
+        image: config.image.unwrap_or_default(),
+        hostname: config.hostname.unwrap_or_default(),
+        labels: filled(config.labels),
+        env: config.env.unwrap_or_default(),
+        tty: config.tty.unwrap_or_default(),
+        log_driver: host_config.log_config.and_then(|log| log.r#type).unwrap_or_default(),
+        auto_remove: host_config.auto_remove.unwrap_or_default(),
+        pid: state.pid.and_then(|pid| u64::try_from(pid).ok()).unwrap_or_default(),
+        state: state.reduced(),
+        started_at: moment(&state.started_at),
+        finished_at: moment(&state.finished_at),
+    })
+}
+
+/// Parses the answer to `GET /containers/json`.
+///
+/// # Errors
+/// If it is not JSON of the documented shape, or a container has no `Id`.
+pub fn parse_list(json: &[u8]) -> Result<Vec<Listed>, JsonError> {
+    let raw: Option<Vec<RawListed>> = serde_json::from_slice(json)?;
+    raw.unwrap_or_default().into_iter().map(RawListed::listed).collect()
+}
+
+/// The id, which must be there.
+pub(super) fn some_id(id: Option<String>) -> Result<String, JsonError> {
+    id.filter(|id| !id.is_empty()).ok_or(JsonError::NoId)
+}
+
+/// A name as Docker writes it, without the slash at its beginning.
+pub(super) fn without_slash(name: &str) -> String {
+    name.strip_prefix('/').unwrap_or(name).to_owned()
+}
+
+impl RawListed {
+    fn listed(self) -> Result<Listed, JsonError> {
+        let names = self.names.unwrap_or_default();
+        // A legacy link adds `/other/alias` to the names of its target.
+        let own = names.iter().find(|name| !name.trim_start_matches('/').contains('/'));
+        let name = own.or(names.first()).map(|name| without_slash(name));
+        let state = self.state.as_deref().and_then(state_of);
+        let up = |status: &String| status.is_empty() || status.starts_with("Up");
+        Ok(Listed {
+            id: some_id(self.id)?,
+            name: name.unwrap_or_default(),
+            state: state.unwrap_or(match self.status {
+                Some(status) if !up(&status) => State::Exited,
+                _ => State::Running,
+            }),
+            labels: filled(self.labels),
+        })
+    }
+}
+
+impl RawState {
+    /// `Status` if it is known, else what the flags say.
+    fn reduced(&self) -> State {
+        let started = self.started_at.as_deref().is_some_and(|t| rfc3339(t.as_bytes()).is_some());
+        let known = self.status.as_deref().and_then(state_of);
+        known.unwrap_or(match self {
+            RawState { dead: Some(true), .. } => State::Gone,
+            RawState { paused: Some(true), .. } => State::Paused,
+            RawState { restarting: Some(true), .. } => State::Restarting,
+            RawState { running: Some(true), .. } => State::Running,
+            _ if started => State::Exited,
+            _ => State::Created,
+        })
+    }
+}
+
+/// The states of Docker (`container.State`) and of Podman (`define.ContainerStatus`).
+fn state_of(status: &str) -> Option<State> {
+    Some(match status {
+        "created" | "configured" | "initialized" => State::Created,
+        "running" | "stopping" => State::Running,
+        "paused" => State::Paused,
+        "restarting" => State::Restarting,
+        "exited" | "stopped" => State::Exited,
+        "removing" | "dead" => State::Gone,
+        _ => return None,
+    })
+}
+
+/// Why a container is not followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ignored {
+    /// Its environment holds `LOGSPOUT=ignore`.
+    Environment,
+    /// It has a label that `EXCLUDE_LABELS` names.
+    Label {
+        /// The label's key.
+        key: String,
+        /// Its value, as the container has it.
+        value: String,
+    },
+    /// It has a terminal, and `ALLOW_TTY` is not set.
+    Tty,
+    /// Its log driver is not one of `LOG_DRIVERS`.
+    LogDriver(String),
+}
+
+impl fmt::Display for Ignored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ignored::Environment => f.write_str("its environment says LOGSPOUT=ignore"),
+            Ignored::Label { key, value } => {
+                write!(f, "EXCLUDE_LABELS excludes its label {key}={value}")
+            }
+            Ignored::Tty => f.write_str("it has a terminal (ALLOW_TTY=true follows it)"),
+            Ignored::LogDriver(driver) => write!(
+                f,
+                "its log driver is {driver} (LOG_DRIVERS={driver} or LOG_DRIVERS=all follows it)"
+            ),
+        }
+    }
+}
+
+/// Whether the settings keep logchute from following `container`, and why; the reasons are
+/// looked at in Logspout's order. Whether it is logchute's own container is not looked at.
+pub fn ignored(container: &Container, follow: &FollowSettings) -> Option<Ignored> {
+    if container.env.iter().any(|variable| asks_to_be_ignored(variable)) {
+        return Some(Ignored::Environment);
+    }
+    let excluded = follow.exclude_labels.iter().find_map(|entry| excludes(entry, container));
+    if excluded.is_some() {
+        return excluded;
+    }
+    if container.tty && !follow.allow_tty {
+        return Some(Ignored::Tty);
+    }
+    let driver = &container.log_driver;
+    let followed = follow.log_drivers.as_ref().is_none_or(|drivers| drivers.contains(driver));
+    (!followed && !driver.is_empty()).then(|| Ignored::LogDriver(driver.clone()))
+}
+
+fn asks_to_be_ignored(variable: &str) -> bool {
+    let value = variable.strip_prefix("LOGSPOUT=");
+    value.is_some_and(|value| value.eq_ignore_ascii_case("ignore"))
+}
+
+fn excludes(entry: &ExcludeLabel, container: &Container) -> Option<Ignored> {
+    let value = container.labels.get(&entry.key)?;
+    value
+        .eq_ignore_ascii_case(&entry.value)
+        .then(|| Ignored::Label { key: entry.key.clone(), value: value.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    const ID: &str = "3edafbdfe8dbd1349ef2c5ae783545a50a2502d1886b231de6aae0f6d4bf417d";
+
+    fn answer() -> Value {
+        json!({
+            "Id": ID,
+            "Created": "2024-05-06T07:08:09.123456789Z",
+            "Path": "/bin/sh",
+            "Args": ["-c", "run"],
+            "State": {
+                "Status": "running", "Running": true, "Paused": false, "Restarting": false,
+                "OOMKilled": false, "Dead": false, "Pid": 4242, "ExitCode": 0, "Error": "",
+                "StartedAt": "2024-05-06T07:08:09.5Z", "FinishedAt": "0001-01-01T00:00:00Z",
+            },
+            "Image": "sha256:bd41",
+            "Name": "/web",
+            "RestartCount": 0,
+            "HostConfig": {"LogConfig": {"Type": "json-file", "Config": {}}, "AutoRemove": true},
+            "Config": {
+                "Hostname": "3edafbdfe8db", "User": "", "Tty": true, "Env": ["A=b", "C="],
+                "Image": "alpine:3.18", "Labels": {"k": "v"},
+            },
+        })
+    }
+
+    fn inspect(answer: &Value) -> Container {
+        parse_inspect(answer.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn an_inspect_answer() {
+        let expect = Container {
+            id: ID.into(),
+            name: "web".into(),
+            image: "alpine:3.18".into(),
+            hostname: "3edafbdfe8db".into(),
+            labels: BTreeMap::from([("k".into(), "v".into())]),
+            env: vec!["A=b".into(), "C=".into()],
+            tty: true,
+            log_driver: "json-file".into(),
+            auto_remove: true,
+            pid: 4242,
+            state: State::Running,
+            started_at: Some(1_714_979_289_500_000_000),
+            finished_at: None,
+        };
+        assert_eq!(inspect(&answer()), expect);
+        assert_eq!(expect.short_id(), "3edafbdfe8db");
+    }
+
+    #[test]
+    fn absent_and_null_members_are_empty() {
+        let bare = Container { id: ID.into(), ..Container::default() };
+        assert_eq!(inspect(&json!({"Id": ID})), bare);
+        let nulls =
+            json!({"Id": ID, "Name": null, "Config": null, "HostConfig": null, "State": null});
+        assert_eq!(inspect(&nulls), bare);
+        let inner = json!({
+            "Id": ID,
+            "Config": {"Hostname": null, "Image": null, "Labels": null, "Env": null, "Tty": null},
+            "HostConfig": {"LogConfig": {"Type": null}, "AutoRemove": null},
+            "State": {"Status": null, "Running": null, "Pid": -1, "StartedAt": null},
+        });
+        assert_eq!(inspect(&inner), bare);
+        let label =
+            json!({"Id": ID, "Config": {"Labels": {"k": null}}, "HostConfig": {"LogConfig": null}});
+        assert_eq!(inspect(&label).labels, BTreeMap::from([("k".into(), String::new())]));
+    }
+
+    #[test]
+    fn times_with_an_offset() {
+        let mut answer = answer();
+        answer["State"]["StartedAt"] = "2024-05-06T09:08:09.5+02:00".into();
+        answer["State"]["FinishedAt"] = "2024-05-06T09:08:10+02:00".into();
+        let container = inspect(&answer);
+        assert_eq!(container.started_at, Some(1_714_979_289_500_000_000));
+        assert_eq!(container.finished_at, Some(1_714_979_290_000_000_000));
+    }
+
+    #[test]
+    fn states() {
+        let started = "2024-05-06T07:08:09Z";
+        for (state, expect) in [
+            (json!({"Status": "created"}), State::Created),
+            (json!({"Status": "running", "Running": true}), State::Running),
+            (json!({"Status": "paused", "Running": true, "Paused": true}), State::Paused),
+            (json!({"Status": "restarting", "Running": true}), State::Restarting),
+            (json!({"Status": "exited", "StartedAt": started}), State::Exited),
+            (json!({"Status": "removing", "Running": true}), State::Gone),
+            (json!({"Status": "dead"}), State::Gone),
+            (json!({"Status": "initialized"}), State::Created),
+            (json!({"Status": "stopping", "Running": true}), State::Running),
+            (json!({"Status": "stopped"}), State::Exited),
+            (json!({"Status": "brandnew", "Running": true}), State::Running),
+            (json!({"Running": true, "Paused": true}), State::Paused),
+            (json!({"Running": true, "Restarting": true}), State::Restarting),
+            (json!({"Dead": true}), State::Gone),
+            (json!({"Running": false, "StartedAt": started}), State::Exited),
+            (json!({"Running": false, "StartedAt": "0001-01-01T00:00:00Z"}), State::Created),
+        ] {
+            assert_eq!(inspect(&json!({"Id": ID, "State": state})).state, expect, "{state}");
+        }
+    }
+
+    #[test]
+    fn a_list() {
+        let list = json!([
+            {"Id": "a", "Names": ["/db/alias", "/web"], "State": "paused", "Labels": {"k": "v"}},
+            {"Id": "b", "Names": ["db"], "State": "dead", "Labels": null},
+            {"Id": "c", "Names": null, "State": "new", "Status": "Exited (0) 2 days ago"},
+            {"Id": "d", "Names": ["/x/y"], "Status": "Up 2 days"},
+            {"Id": "e"},
+        ]);
+        let listed = |id: &str, name: &str, state, labels: &[(&str, &str)]| Listed {
+            id: id.into(),
+            name: name.into(),
+            state,
+            labels: labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+        };
+        let expect = [
+            listed("a", "web", State::Paused, &[("k", "v")]),
+            listed("b", "db", State::Gone, &[]),
+            listed("c", "", State::Exited, &[]),
+            listed("d", "x/y", State::Running, &[]),
+            listed("e", "", State::Running, &[]),
+        ];
+        assert_eq!(parse_list(list.to_string().as_bytes()).unwrap(), expect);
+        assert_eq!(parse_list(b"[]"), Ok(vec![]));
+        assert_eq!(parse_list(b"null"), Ok(vec![]));
+    }
+
+    #[test]
+    fn errors_name_the_place_and_no_content() {
+        let shape = parse_inspect(br#"{"Id":"a","Config":{"Env":"PASSWORD=secret"}}"#).unwrap_err();
+        assert_eq!(shape, JsonError::Shape { line: 1, column: 43 });
+        assert!(!shape.to_string().contains("secret"), "{shape}");
+        let syntax = parse_inspect(b"{\n\"Id\": ").unwrap_err();
+        assert_eq!(syntax, JsonError::Syntax { line: 2, column: 6 });
+        assert_eq!(parse_inspect(b"{}"), Err(JsonError::NoId));
+        assert_eq!(parse_list(br#"[{"Id":""}]"#), Err(JsonError::NoId));
+        assert!(matches!(parse_list(b"<html>"), Err(JsonError::Syntax { .. })));
+    }
+
+    fn follow() -> FollowSettings {
+        let drivers = ["json-file", "local", "journald", "db"];
+        FollowSettings {
+            allow_tty: false,
+            backlog: false,
+            tail: None,
+            exclude_labels: vec![],
+            log_drivers: Some(drivers.map(String::from).to_vec()),
+            follow_self: false,
+        }
+    }
+
+    fn label(key: &str, value: &str) -> ExcludeLabel {
+        ExcludeLabel { key: key.into(), value: value.into() }
+    }
+
+    #[test]
+    fn logspout_ignore() {
+        for (variable, expect) in [
+            ("LOGSPOUT=ignore", true),
+            ("LOGSPOUT=IgNoRe", true),
+            ("logspout=ignore", false),
+            ("LOGSPOUT=ignore=x", false),
+            ("LOGSPOUT= ignore", false),
+            ("LOGSPOUT", false),
+            ("LOGSPOUT_X=ignore", false),
+            ("XLOGSPOUT=ignore", false),
+        ] {
+            let env = vec!["A=1".into(), variable.into()];
+            let container = Container { env, ..Container::default() };
+            let expect = expect.then_some(Ignored::Environment);
+            assert_eq!(ignored(&container, &follow()), expect, "{variable}");
+        }
+    }
+
+    #[test]
+    fn excluded_labels() {
+        let entries = vec![label("env", "DEV"), label("quiet", "true"), label("url", "http:80")];
+        let follow = FollowSettings { exclude_labels: entries, ..follow() };
+        for (key, value, expect) in [
+            ("env", "dev", true),
+            ("env", "prod", false),
+            ("env", "", false),
+            ("ENV", "dev", false),
+            ("quiet", "True", true),
+            ("url", "http:80", true),
+            ("other", "true", false),
+        ] {
+            let labels = BTreeMap::from([(key.into(), value.into())]);
+            let container = Container { labels, ..Container::default() };
+            let expect = expect.then(|| Ignored::Label { key: key.into(), value: value.into() });
+            assert_eq!(ignored(&container, &follow), expect, "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn terminals_and_drivers() {
+        let tty = Container { tty: true, ..Container::default() };
+        assert_eq!(ignored(&tty, &follow()), Some(Ignored::Tty));
+        assert_eq!(ignored(&tty, &FollowSettings { allow_tty: true, ..follow() }), None);
+        let with = |driver: &str| Container { log_driver: driver.into(), ..Container::default() };
+        assert_eq!(ignored(&with("local"), &follow()), None);
+        assert_eq!(ignored(&with(""), &follow()), None);
+        let none = ignored(&with("none"), &follow()).unwrap();
+        assert_eq!(none, Ignored::LogDriver("none".into()));
+        assert!(none.to_string().contains("LOG_DRIVERS=none"), "{none}");
+        let every = FollowSettings { log_drivers: None, ..follow() };
+        assert_eq!(ignored(&with("none"), &every), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(at in 0usize..900, byte in any::<u8>(), cut in 0usize..900) {
+            let mut json = answer().to_string().into_bytes();
+            if let Some(place) = json.get_mut(at) {
+                *place = byte;
+            }
+            let _ = parse_inspect(json.get(..cut).unwrap_or(&json));
+            let _ = parse_list(&json);
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Nothing here reads a socket or a clock. [`frame`] demultiplexes the attach and logs streams,
 //! [`http1`] parses answers, [`inspect`] and [`events`] their JSON, [`logs`] the timestamps that
-//! the `logs` door writes before each message, [`endpoint`] says where the daemon is.
+//! the `logs` door writes before each message, [`time`] reads them, [`endpoint`] says where the
+//! daemon is.
 
 pub mod endpoint;
 pub mod events;
@@ -11,6 +12,7 @@ pub mod http1;
 pub mod inspect;
 pub mod logs;
 pub mod request;
+pub mod time;
 
 /// Which of a container's outputs a byte came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
