@@ -15,8 +15,11 @@ use crate::stamp::Stamp;
 use crate::transport::Delivery;
 
 pub mod console;
+mod field;
 pub mod raw;
+mod records;
 pub mod syslog;
+mod target;
 
 /// Writes lines as records of one receiver's format.
 pub trait Sink: Send + Sync {
