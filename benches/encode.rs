@@ -95,17 +95,17 @@ fn encode(bencher: Bencher<'_, '_>, sink: &dyn Sink, len: usize, one_line: bool)
     let prefix = sink.prefix(&container, Source::Stdout);
     let stamp = Stamp::new(UNIX_EPOCH);
     let mut random = 0x2545_F491_4F6C_DD1D;
-    let blocks: Vec<Vec<u8>> = (0..BLOCKS).map(|_| lines(len, BLOCK / len, &mut random)).collect();
-    let bytes: usize = blocks.iter().map(Vec::len).sum();
+    let texts: Vec<Vec<u8>> = (0..BLOCKS).map(|_| lines(len, BLOCK / len, &mut random)).collect();
+    let blocks: Vec<&[u8]> = match one_line {
+        true => texts.iter().flat_map(|text| text.split_inclusive(|&b| b == b'\n')).collect(),
+        false => texts.iter().map(Vec::as_slice).collect(),
+    };
     let mut out = Outbox::new(Arc::new(Budget::new(16 << 20, 1)), usize::MAX);
-    let counter = ItemsCount::new(BLOCKS * (BLOCK / len));
-    bencher.counter(counter).counter(BytesCount::new(bytes)).bench_local(|| {
-        for block in &blocks {
-            if one_line {
-                for line in block.split_inclusive(|&byte| byte == b'\n') {
-                    sink.encode(&prefix, &stamp, divan::black_box(line), &mut out);
-                }
-            } else {
+    let items = ItemsCount::new(BLOCKS * (BLOCK / len));
+    let bytes = BytesCount::new(texts.iter().map(Vec::len).sum::<usize>());
+    bencher.counter(items).counter(bytes).bench_local(|| {
+        for some in blocks.chunks(blocks.len() / BLOCKS) {
+            for block in some {
                 sink.encode(&prefix, &stamp, divan::black_box(block), &mut out);
             }
             while let Some(chunk) = out.take() {

@@ -98,7 +98,7 @@ impl Sink for Console {
 
 fn build(spec: &RouteSpec, _settings: &Settings) -> Result<Built, String> {
     if let Some(transport) = &spec.transport {
-        return Err(target::bad_transport(spec, transport, "none: console://"));
+        return Err(target::bad_transport(spec, transport, "write console:// alone"));
     }
     if !spec.address.is_empty() {
         return Err(format!(
@@ -124,5 +124,98 @@ fn colors_wanted(spec: &RouteSpec, auto: bool) -> Result<bool, String> {
         Some(other) => {
             Err(format!("bad colors: {other:?} in route {}; use on, off or auto", spec.id))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::testing;
+
+    fn console(color: bool) -> Console {
+        Console { palette: color.then(Mutex::default), width: AtomicUsize::new(0) }
+    }
+
+    fn container(name: &str) -> Container {
+        Container { id: format!("id of {name}"), name: name.to_owned(), ..Container::default() }
+    }
+
+    fn line(sink: &Console, prefix: &Prefix) -> String {
+        String::from_utf8(testing::encode(sink, prefix, b"x\n").concat()).unwrap()
+    }
+
+    #[test]
+    fn names_are_padded_to_the_longest_so_far() {
+        let sink = console(false);
+        let web = sink.prefix(&container("web"), Source::Stdout);
+        assert_eq!(line(&sink, &web), "web  | x\n");
+        let unicode = sink.prefix(&container("déjà_vu"), Source::Stderr);
+        assert_eq!(line(&sink, &web), "web      | x\n");
+        assert_eq!(line(&sink, &unicode), "déjà_vu  | x\n");
+    }
+
+    #[test]
+    fn a_long_name_is_whole_and_widens_the_others_only_so_far() {
+        let sink = console(true);
+        let name = "n".repeat(50);
+        let long = sink.prefix(&container(&name), Source::Stdout);
+        let short = sink.prefix(&container("a"), Source::Stdout);
+        assert_eq!(line(&sink, &long), format!("\x1b[36m{name}  | \x1b[0mx\n"));
+        assert_eq!(line(&sink, &short), format!("\x1b[33ma{:31}  | \x1b[0mx\n", ""));
+    }
+
+    #[test]
+    fn a_container_keeps_its_color_and_colors_come_around() {
+        let sink = console(true);
+        let first = sink.prefix(&container("c0"), Source::Stdout);
+        let mut renamed = container("c0");
+        renamed.name = "new name".to_owned();
+        assert!(sink.prefix(&renamed, Source::Stderr).before_time.starts_with(b"\x1b[36m"));
+        for n in 1..COLORS.len() {
+            let other = sink.prefix(&container(&format!("c{n}")), Source::Stdout);
+            assert_ne!(first.before_time[..COLOR_LEN], other.before_time[..COLOR_LEN]);
+        }
+        for n in 0..REMEMBERED * 2 {
+            sink.prefix(&container(&format!("d{n}")), Source::Stdout);
+        }
+        assert_eq!(sink.palette.unwrap().lock().unwrap().given.len(), REMEMBERED);
+        assert!(COLORS.iter().all(|color| color.len() == COLOR_LEN));
+    }
+
+    #[test]
+    fn a_name_cannot_reach_the_terminal_but_a_line_does() {
+        let sink = console(false);
+        let prefix = sink.prefix(&container("a\x1b[2J\nb"), Source::Stdout);
+        let text = testing::encode(&sink, &prefix, b"\x1b[1m\xff\r\n").concat();
+        assert_eq!(text, b"a_[2J_b  | \x1b[1m\xff\r\n");
+    }
+
+    #[test]
+    fn the_option_colors() {
+        let wanted = |value: &str, auto| {
+            colors_wanted(&testing::route("console", None, "", &[("colors", value)]), auto)
+        };
+        for auto in [false, true] {
+            assert_eq!(wanted("on", auto), Ok(true));
+            assert_eq!(wanted("off", auto), Ok(false));
+            assert_eq!(wanted("auto", auto), Ok(auto));
+            assert_eq!(wanted("", auto), Ok(auto));
+        }
+        assert_eq!(
+            wanted("yes", true),
+            Err("bad colors: \"yes\" in route 0; use on, off or auto".to_owned())
+        );
+    }
+
+    #[test]
+    fn it_has_no_transport_and_no_address() {
+        let built = |transport, address| {
+            let spec = testing::route("console", transport, address, &[]);
+            build(&spec, &testing::settings()).map(|built| built.delivery)
+        };
+        assert!(matches!(built(None, ""), Ok(Delivery::Terminal)));
+        let error = built(Some("tcp"), "").err().unwrap();
+        assert_eq!(error, "bad transport: \"tcp\" in route 0; write console:// alone");
+        assert!(built(None, "host:1").err().unwrap().contains("console:// alone"));
     }
 }

@@ -21,6 +21,11 @@ mod records;
 pub mod syslog;
 mod target;
 
+#[cfg(test)]
+mod replay;
+#[cfg(test)]
+mod testing;
+
 /// Writes lines as records of one receiver's format.
 pub trait Sink: Send + Sync {
     /// What every record of this container and source has in common.

@@ -59,17 +59,94 @@ fn records<const COUNTED: bool>(head: [&[u8]; 3], lines: &[u8], out: &mut Outbox
     }
 }
 
-/// Appends `count` in decimal, and a space.
+/// Appends `count` in decimal, and a space. Most records have 100 to 999 bytes, and theirs is
+/// copied as one word.
 fn put_count(record: &mut Vec<u8>, mut count: usize) {
+    let digit = |value: usize| b'0' + (value % 10) as u8;
+    if (100..1000).contains(&count) {
+        return record.extend_from_slice(&[
+            digit(count / 100),
+            digit(count / 10),
+            digit(count),
+            b' ',
+        ]);
+    }
     let mut text = [b' '; COUNT_MAX];
     let mut first = COUNT_MAX - 1;
-    for (at, digit) in text.iter_mut().enumerate().take(COUNT_MAX - 1).rev() {
-        *digit = b'0' + (count % 10) as u8;
+    loop {
+        first -= 1;
+        text[first] = digit(count);
         count /= 10;
-        first = at;
         if count == 0 {
             break;
         }
     }
-    record.extend_from_slice(text.get(first..).unwrap_or_default());
+    record.extend_from_slice(&text[first..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::{Budget, Losses};
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    /// The records of an outbox, which must have lost nothing.
+    fn drain(out: &mut Outbox) -> Vec<Vec<u8>> {
+        let mut records = Vec::new();
+        while let Some(chunk) = out.take() {
+            records.extend(chunk.pending_records().map(<[u8]>::to_vec));
+            out.recycle(chunk);
+        }
+        assert_eq!(out.take_losses(), Losses::default());
+        records
+    }
+
+    #[test]
+    fn counts() {
+        for count in (0..2000).chain([9999, 10_000, 102_454, usize::MAX]) {
+            let mut record = Vec::new();
+            put_count(&mut record, count);
+            assert_eq!(record, format!("{count} ").as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_line_without_its_newline_gets_one() {
+        let mut out = Outbox::new(Arc::new(Budget::new(1 << 20, 1)), usize::MAX);
+        plain([b"<", b"", b">"], b"one\n\ntwo", &mut out);
+        octet_counted([b"", b"h", b""], b"three", &mut out);
+        plain([b"", b"", b""], b"", &mut out);
+        assert_eq!(drain(&mut out), [&b"<>one\n"[..], b"<>\n", b"<>two\n", b"7 hthree\n"]);
+    }
+
+    proptest! {
+        /// The naive way, on enough lines to fill several chunks (16 KiB here), two blocks long.
+        #[test]
+        fn as_the_naive_way(
+            head in any::<[Vec<u8>; 3]>(),
+            lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..200),
+            counted in any::<bool>(),
+        ) {
+            let mut out = Outbox::new(Arc::new(Budget::new(256 * 1024, 1)), usize::MAX);
+            let mut expected = Vec::new();
+            let head = [&head[0][..], &head[1], &head[2]];
+            for block in lines.chunks(150) {
+                let mut text = Vec::new();
+                for line in block {
+                    let line: Vec<u8> = line.iter().copied().filter(|&b| b != b'\n').collect();
+                    let record = [&head.concat(), &line[..], b"\n"].concat();
+                    let count = if counted { format!("{} ", record.len()) } else { String::new() };
+                    expected.push([count.as_bytes(), &record].concat());
+                    text.extend_from_slice(&line);
+                    text.push(b'\n');
+                }
+                match counted {
+                    true => octet_counted(head, &text, &mut out),
+                    false => plain(head, &text, &mut out),
+                }
+            }
+            prop_assert_eq!(drain(&mut out), expected);
+        }
+    }
 }

@@ -41,13 +41,13 @@ pub(super) fn delivery(spec: &RouteSpec, settings: &Settings) -> Result<Delivery
             Delivery::Stream(StreamTarget::Tls(address, tls::client_config(&settings.tls)?))
         }
         "unix" => Delivery::Datagram(DatagramTarget::Unix(socket_path(spec)?)),
-        other => return Err(bad_transport(spec, other, "udp, tcp, tls, unix")),
+        other => return Err(bad_transport(spec, other, "use one of udp, tcp, tls, unix")),
     })
 }
 
-/// What to say of a transport that the adapter does not have.
-pub(super) fn bad_transport(spec: &RouteSpec, transport: &str, known: &str) -> String {
-    format!("bad transport: {transport:?} in route {}; use one of {known}", spec.id)
+/// What to say of a transport that the adapter does not have; `fix` is what to do instead.
+pub(super) fn bad_transport(spec: &RouteSpec, transport: &str, fix: &str) -> String {
+    format!("bad transport: {transport:?} in route {}; {fix}", spec.id)
 }
 
 fn host_port(spec: &RouteSpec) -> Result<HostPort, String> {
@@ -96,4 +96,51 @@ fn socket_path(spec: &RouteSpec) -> Result<PathBuf, String> {
          socket, at most {UNIX_PATH_MAX} bytes, as in {}+unix:///dev/log",
         spec.id, spec.adapter
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(address: &str) -> Option<(String, u16)> {
+        parse_host_port(address).ok().map(|at| (at.host, at.port))
+    }
+
+    #[test]
+    fn addresses() {
+        for (address, host, port) in [
+            ("logs.example.org:514", "logs.example.org", 514),
+            ("10.0.0.1:65535", "10.0.0.1", 65535),
+            ("[::1]:514", "::1", 514),
+            ("[fe80::1%eth0]:1", "fe80::1%eth0", 1),
+            (":514", "localhost", 514),
+        ] {
+            assert_eq!(parsed(address), Some((host.to_owned(), port)), "{address}");
+        }
+    }
+
+    #[test]
+    fn bad_addresses_come_with_advice() {
+        for (address, advice) in [
+            ("", "host:port"),
+            ("logs.example.org", "host:514"),
+            ("logs.example.org:", "1 to 65535"),
+            ("host:0", "1 to 65535"),
+            ("host:+5", "1 to 65535"),
+            ("host:65536", "1 to 65535"),
+            ("host:syslog", "1 to 65535"),
+            ("::1:514", "brackets"),
+            ("::1", "brackets"),
+            ("[::1]", "[IPv6 address]:port"),
+            ("[::1:514", "[IPv6 address]:port"),
+            ("[host]:514", "[IPv6 address]:port"),
+            ("ho st:514", "host name"),
+            ("host:514/path:1", "brackets"),
+            ("host/path:1", "host name"),
+            ("user@host:1", "host name"),
+        ] {
+            let error = parse_host_port(address).expect_err(address);
+            assert!(error.contains(advice), "{address}: {error}");
+        }
+    }
 }
