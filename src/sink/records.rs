@@ -71,6 +71,7 @@ fn put_count(record: &mut Vec<u8>, mut count: usize) {
             b' ',
         ]);
     }
+    // Stays in the array: no `usize` has more than COUNT_MAX - 1 digits.
     let mut text = [b' '; COUNT_MAX];
     let mut first = COUNT_MAX - 1;
     loop {
@@ -88,17 +89,14 @@ fn put_count(record: &mut Vec<u8>, mut count: usize) {
 mod tests {
     use super::*;
     use crate::buffer::{Budget, Losses};
+    use crate::sink::testing;
     use proptest::prelude::*;
     use std::sync::Arc;
 
     /// The records of an outbox, which must have lost nothing.
     fn drain(out: &mut Outbox) -> Vec<Vec<u8>> {
-        let mut records = Vec::new();
-        while let Some(chunk) = out.take() {
-            records.extend(chunk.pending_records().map(<[u8]>::to_vec));
-            out.recycle(chunk);
-        }
-        assert_eq!(out.take_losses(), Losses::default());
+        let (records, losses) = testing::drain(out);
+        assert_eq!(losses, Losses::default());
         records
     }
 

@@ -6,7 +6,7 @@
 //!
 //! Where Logspout's head could not be parsed, ours differs: an empty host name or tag is `-`
 //! (RFC 5424, section 6), a control character in one is `_`, and so is white space in a host name.
-//! A space in a tag stays, as recorded from Logspout: it can only come from the route's own options.
+//! A space in a tag stays, as recorded from Logspout: it can only come from the route's options.
 
 use std::sync::Arc;
 
@@ -392,6 +392,10 @@ mod tests {
         prop::collection::vec(any::<u8>().prop_filter("newline", |&byte| byte != b'\n'), 0..200)
     }
 
+    /// Elements without their outer brackets: quotes hold anything, `"`, `\` and `]` escaped.
+    const STRUCTURED_DATA: &str =
+        r#"[a-z]{1,5}@[0-9]( [a-z]{1,3}="([^"\]\\\pC]|\\["\]\\])*"){0,3}"#;
+
     proptest! {
         #[test]
         fn as_the_naive_way(
@@ -417,16 +421,16 @@ mod tests {
         fn what_is_written_can_be_read_back(
             hostname in any::<String>(),
             name in "\\PC{0,60}".prop_map(|name| name.replace(char::is_whitespace, "")),
-            data in prop::option::of("[a-z]{1,5}@[0-9]( [a-z]{1,3}=\"([^\"\\]\\\\\\pC]|\\\\\\])*\"){0,3}"),
+            data in prop::option::of(STRUCTURED_DATA),
             line in "\\PC{0,100}",
         ) {
             let mut sink = syslog(SyslogFormat::Rfc5424, Framing::Traditional);
             sink.structured_data = data.map_or(NIL.to_owned(), |data| format!("[{data}]"));
-            let record = record(&sink, &container(&hostname, &name), format!("{line}\n").as_bytes());
+            let message = format!("{line}\n");
+            let record = record(&sink, &container(&hostname, &name), message.as_bytes());
             let record = String::from_utf8(record).unwrap();
             let host: String = field::word(&hostname).chars().take(255).collect();
             let tag: String = name.chars().take(48).collect();
-            let message = format!("{line}\n");
             prop_assert_eq!(parse(&record), Some([
                 "14", TIME, or_nil(&host), or_nil(&tag), "42", "-", &sink.structured_data, &message,
             ]));
