@@ -5,6 +5,7 @@
 //! program, as are those with templates and multiline groups.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -87,8 +88,9 @@ fn decoded(value: &str) -> String {
     out
 }
 
-fn settings(case: &Value) -> Settings {
+fn settings(case: &Value, ca: &Path) -> Settings {
     let mut settings = testing::settings();
+    settings.tls = testing::trusting(ca);
     let env = &case["env"];
     if text(env, "SYSLOG_FORMAT") == "rfc3164" {
         settings.syslog.format = SyslogFormat::Rfc3164;
@@ -164,9 +166,9 @@ fn expected(case: &Value, sink: usize) -> Vec<Vec<u8>> {
 }
 
 /// What the route sends, and whether as datagrams.
-fn sent(case: &Value, uri: &str) -> (Vec<Vec<u8>>, bool) {
+fn sent(case: &Value, uri: &str, ca: &Path) -> (Vec<Vec<u8>>, bool) {
     let built =
-        super::build(&route(uri), &settings(case)).unwrap_or_else(|error| panic!("{error}"));
+        super::build(&route(uri), &settings(case, ca)).unwrap_or_else(|error| panic!("{error}"));
     let datagrams = matches!(built.delivery, Delivery::Datagram(_));
     let record_max = if datagrams { UDP_PAYLOAD_MAX } else { usize::MAX };
     let mut out = Outbox::new(Arc::new(Budget::new(16 << 20, 1)), record_max);
@@ -180,12 +182,12 @@ fn sent(case: &Value, uri: &str) -> (Vec<Vec<u8>>, bool) {
     (records, datagrams)
 }
 
-fn replay(case: &Value) {
+fn replay(case: &Value, ca: &Path) {
     let name = text(case, "name");
     for uri in routes(case) {
         let sink = uri.split_once("@SINK").unwrap().1.split_once('@').unwrap().0;
         let expected = expected(case, sink.parse().unwrap());
-        let (mut records, datagrams) = sent(case, uri);
+        let (mut records, datagrams) = sent(case, uri, ca);
         if name == TOO_LONG {
             assert_eq!(records.remove(1).len(), UDP_PAYLOAD_MAX);
         }
@@ -200,6 +202,7 @@ fn replay(case: &Value) {
 fn as_logspout() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/wire.jsonl");
     let corpus = std::fs::read_to_string(path).unwrap();
+    let ca = testing::authority();
     let (mut replayed, mut refused) = (0, 0);
     for line in corpus.lines() {
         let case: Value = serde_json::from_str(line).unwrap();
@@ -207,11 +210,11 @@ fn as_logspout() {
             continue;
         }
         if case["expect"]["refused"] != true {
-            replay(&case);
+            replay(&case, ca.path());
             replayed += 1;
         } else if text(&case["expect"], "error").starts_with("bad ") {
             let uri = routes(&case)[0];
-            assert!(super::build(&route(uri), &settings(&case)).is_err(), "{uri}");
+            assert!(super::build(&route(uri), &settings(&case, ca.path())).is_err(), "{uri}");
             refused += 1;
         }
     }

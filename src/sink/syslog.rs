@@ -204,7 +204,10 @@ mod tests {
 
     fn built(transport: &str, options: &[(&str, &str)]) -> Result<Built, String> {
         let address = if transport == "unix" { "/dev/log" } else { "host:514" };
-        build(&testing::route("syslog", Some(transport), address, options), &testing::settings())
+        let authority = testing::authority();
+        let mut settings = testing::settings();
+        settings.tls = testing::trusting(authority.path());
+        build(&testing::route("syslog", Some(transport), address, options), &settings)
     }
 
     fn head(options: &[(&str, &str)]) -> String {

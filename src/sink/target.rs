@@ -38,7 +38,9 @@ pub(super) fn delivery(spec: &RouteSpec, settings: &Settings) -> Result<Delivery
         "tcp" => Delivery::Stream(StreamTarget::Tcp(host_port(spec)?)),
         "tls" => {
             let address = host_port(spec)?;
-            Delivery::Stream(StreamTarget::Tls(address, tls::client_config(&settings.tls)?))
+            let config = tls::client_config(&settings.tls)
+                .map_err(|error| format!("no TLS for route {}: {error}", spec.id))?;
+            Delivery::Stream(StreamTarget::Tls(address, config))
         }
         "unix" => Delivery::Datagram(DatagramTarget::Unix(socket_path(spec)?)),
         other => return Err(bad_transport(spec, other, "use one of udp, tcp, tls, unix")),

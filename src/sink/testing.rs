@@ -1,5 +1,6 @@
 //! What the tests of the sinks share: routes, settings and encoded records.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -28,6 +29,22 @@ pub(super) fn route(
         selector: Selector::default(),
         options: options.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect(),
     }
+}
+
+/// A PEM file with an authority made up for one test, removed when dropped.
+pub(super) fn authority() -> tempfile::NamedTempFile {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), certificate.pem()).unwrap();
+    file
+}
+
+/// Settings for TLS that trust `authority` alone, whatever the machine of the test trusts.
+pub(super) fn trusting(authority: &Path) -> TlsSettings {
+    let ca_certs = vec![authority.to_owned()];
+    TlsSettings { disable_system_roots: true, ca_certs, ..TlsSettings::default() }
 }
 
 pub(super) fn settings() -> Settings {
