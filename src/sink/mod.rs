@@ -15,8 +15,16 @@ use crate::stamp::Stamp;
 use crate::transport::Delivery;
 
 pub mod console;
+mod field;
 pub mod raw;
+mod records;
 pub mod syslog;
+mod target;
+
+#[cfg(test)]
+mod replay;
+#[cfg(test)]
+mod testing;
 
 /// Writes lines as records of one receiver's format.
 pub trait Sink: Send + Sync {
