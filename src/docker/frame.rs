@@ -315,6 +315,8 @@ pub mod naive {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -422,10 +424,15 @@ mod tests {
         );
     }
 
+    /// So many frames of any type, each with less than `longest` bytes.
+    fn frames(longest: usize, count: Range<usize>) -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
+        prop::collection::vec((0u8..4, prop::collection::vec(any::<u8>(), 0..longest)), count)
+    }
+
     proptest! {
         #[test]
         fn frames_cut_anywhere_are_as_the_naive_way_reads_them(
-            frames in prop::collection::vec((0u8..4, prop::collection::vec(any::<u8>(), 0..40)), 0..12),
+            frames in frames(40, 0..12),
             sizes in prop::collection::vec(0u8..24, 0..40),
             truncate in 0usize..20,
         ) {
@@ -435,7 +442,7 @@ mod tests {
 
         #[test]
         fn damaged_frames_are_as_the_naive_way_reads_them(
-            frames in prop::collection::vec((0u8..4, prop::collection::vec(any::<u8>(), 0..9)), 1..9),
+            frames in frames(9, 1..9),
             sizes in prop::collection::vec(0u8..12, 0..40),
             place in any::<prop::sample::Index>(),
             value in 0u8..6,
