@@ -45,7 +45,8 @@ async fn within<A: Iterator<Item = SocketAddr>>(
 }
 
 impl HostPort {
-    /// Parses `host:port` or `[IPv6 address]:port`; the port is a number from 1 to 65535. An
+    /// Parses `host:port` or `[IPv6 address]:port`; the port is a number from 1 to 65535, and an
+    /// empty host is this machine (as Go's `net.Dial` has it, and so Logspout). An
     /// error is one line that names the value and the fix (and nothing before an `@`, which
     /// could be a password).
     pub fn parse(text: &str) -> Result<HostPort, String> {
@@ -71,9 +72,7 @@ impl HostPort {
             }
             (host, port)
         };
-        if host.is_empty() {
-            return bad("the host is missing; write host:port, such as localhost:514");
-        }
+        let host = if host.is_empty() { "localhost" } else { host };
         let foreign = |c: char| c.is_whitespace() || c.is_control() || "/\\?#[]".contains(c);
         if host.contains(foreign) {
             return bad("the host must be a name or an address and nothing else");
@@ -125,6 +124,7 @@ mod tests {
             ("[2001:db8::1]:65535", "2001:db8::1", 65535),
             ("[fe80::1%eth0]:514", "fe80::1%eth0", 514),
             ("my_host.:6514", "my_host.", 6514),
+            (":514", "localhost", 514),
         ] {
             assert_eq!(HostPort::parse(text), Ok(at(host, port)));
             assert_eq!(at(host, port).to_string(), text);
@@ -136,7 +136,7 @@ mod tests {
         for (text, fix) in [
             ("logs", "port is missing"),
             ("", "port is missing"),
-            (":514", "host is missing"),
+            ("logs:x:514", "[address]:port"),
             ("logs:", "a number from 1 to 65535"),
             ("logs:syslog", "a number from 1 to 65535"),
             ("logs:+514", "a number from 1 to 65535"),

@@ -1,0 +1,212 @@
+//! What becomes of the bytes of one container's attach stream, by the phase it is in: kept until
+//! it is known who the container is, held until the seam to the `logs` door is found, or passed
+//! on as they come.
+//!
+//! Never waits: the reader of the stream and the flow of the container both come in here.
+
+use std::time::{Duration, SystemTime};
+
+use super::feed::Feed;
+use crate::control::resume::Tail;
+use crate::control::seam::{Seam, SeamConfig};
+use crate::docker::Source;
+use crate::docker::frame::{Demux, Piece};
+
+/// Most bytes that are held of one container's attach stream, in any phase. A busy container
+/// fills it in about 0.1 s; then the attach is let go of, and the daemon's files serve as buffer.
+pub const HELD_MAX: usize = 4 * 1024 * 1024;
+
+/// Where a container's attach bytes go.
+pub struct Intake {
+    /// The way of the lines.
+    pub feed: Feed,
+    /// The end of what was delivered, by which a later attach finds its place in the log.
+    pub tails: [Tail; 2],
+    phase: Phase,
+    ended: Option<Ended>,
+    complaint: Option<String>,
+}
+
+enum Phase {
+    /// No attach, or its bytes are of no use.
+    Closed,
+    /// Attached; not known yet whether there are frames.
+    Unknown(Vec<u8>),
+    /// Attached; the place where it begins is being looked for.
+    Joining(Demux, Box<Seam>),
+    /// Attached, and everything before is delivered.
+    Live(Demux),
+}
+
+/// How an attach stream ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The daemon ended it, or the connection broke: what that means, inspect knows.
+    Eof,
+    /// More came than may be held.
+    Full,
+    /// It made no sense; what was said of it.
+    Corrupt(String),
+}
+
+impl Intake {
+    /// An intake without a stream.
+    pub fn new(feed: Feed) -> Intake {
+        Intake {
+            feed,
+            tails: Default::default(),
+            phase: Phase::Closed,
+            ended: None,
+            complaint: None,
+        }
+    }
+
+    /// An attach is in place.
+    pub fn opened(&mut self) {
+        self.phase = Phase::Unknown(Vec::new());
+        self.ended = None;
+        self.complaint = None;
+    }
+
+    /// The attach is let go of; what it held is not wanted.
+    pub fn let_go(&mut self) {
+        self.phase = Phase::Closed;
+    }
+
+    /// Bytes of the attach stream, read at `now`. `Err` ends the stream.
+    #[inline]
+    pub fn take(&mut self, bytes: &[u8], now: SystemTime) -> Result<(), ()> {
+        if let Phase::Live(demux) = &mut self.phase {
+            let taken = self.feed.read(demux, bytes, now, &mut self.tails, &mut self.complaint);
+            return taken.map_err(|corrupt| self.ended = Some(Ended::Corrupt(corrupt.to_string())));
+        }
+        self.hold(bytes, nanos(now)).map_err(|ended| {
+            self.ended = Some(ended);
+            self.phase = Phase::Closed;
+        })
+    }
+
+    fn hold(&mut self, bytes: &[u8], now: u64) -> Result<(), Ended> {
+        match &mut self.phase {
+            Phase::Closed | Phase::Live(_) => Ok(()),
+            Phase::Unknown(held) => {
+                if held.len() + bytes.len() > HELD_MAX {
+                    return Err(Ended::Full);
+                }
+                held.extend_from_slice(bytes);
+                Ok(())
+            }
+            Phase::Joining(demux, seam) => {
+                hold_in_seam(demux, seam, bytes, now, &mut self.complaint)
+            }
+        }
+    }
+
+    /// The attach stream has ended.
+    pub fn end(&mut self) {
+        self.ended.get_or_insert(Ended::Eof);
+    }
+
+    /// How the attach stream ended, if it has.
+    pub fn ended(&self) -> Option<&Ended> {
+        self.ended.as_ref()
+    }
+
+    /// What the daemon said of itself on the stream, once.
+    pub fn take_complaint(&mut self) -> Option<String> {
+        self.complaint.take()
+    }
+
+    /// Everything that came before the attach is delivered, or not wanted: go live.
+    pub fn go_live(&mut self, tty: bool) {
+        let Phase::Unknown(held) = std::mem::replace(&mut self.phase, Phase::Live(demux(tty)))
+        else {
+            return;
+        };
+        // Its failure is kept in `ended`.
+        let _ = self.take(&held, SystemTime::now());
+    }
+
+    /// What the log has is to be delivered first: hold what comes, and look for the seam.
+    pub fn join(&mut self, tty: bool, config: SeamConfig) {
+        let now = nanos(SystemTime::now());
+        let held = match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Unknown(held) => held,
+            _ => Vec::new(),
+        };
+        let (mut demux, mut seam) = (demux(tty), Box::new(Seam::new(config)));
+        match hold_in_seam(&mut demux, &mut seam, &held, now, &mut self.complaint) {
+            Ok(()) => self.phase = Phase::Joining(demux, seam),
+            Err(ended) => self.ended = Some(ended),
+        }
+    }
+
+    /// The seam that is being looked for.
+    pub fn seam(&mut self) -> Option<&mut Seam> {
+        match &mut self.phase {
+            Phase::Joining(_, seam) => Some(seam),
+            _ => None,
+        }
+    }
+
+    /// The seam was found: deliver what the log has not, and go live.
+    pub fn joined(&mut self, now: SystemTime) {
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Joining(demux, seam) => {
+                self.phase = Phase::Live(demux);
+                for source in Source::ALL {
+                    let rest = seam.rest(source);
+                    if rest.newline_first {
+                        self.deliver(source, b"\n", nanos(now));
+                    }
+                    self.deliver(source, rest.bytes, nanos(now));
+                }
+            }
+            other => self.phase = other,
+        }
+    }
+
+    /// Bytes of one source that the log gave, with their time. `true` while a seam is looked for.
+    pub fn deliver(&mut self, source: Source, bytes: &[u8], at: u64) {
+        self.tails[source as usize].push(bytes, at);
+        self.feed.write_at(source, bytes, at);
+    }
+}
+
+fn hold_in_seam(
+    demux: &mut Demux,
+    seam: &mut Seam,
+    bytes: &[u8],
+    now: u64,
+    complaint: &mut Option<String>,
+) -> Result<(), Ended> {
+    let mut full = false;
+    let pushed = demux.push(bytes, |piece| match piece {
+        Piece::Output { source, bytes, .. } => full |= seam.attach(source, bytes, now).is_err(),
+        Piece::SystemError { bytes, .. } => note(complaint, bytes),
+    });
+    match pushed {
+        Ok(()) if full => Err(Ended::Full),
+        Ok(()) => Ok(()),
+        Err(corrupt) => Err(Ended::Corrupt(corrupt.to_string())),
+    }
+}
+
+/// Keeps what the daemon says of itself (frame type 3), as far as a message needs it.
+pub fn note(complaint: &mut Option<String>, text: &[u8]) {
+    const ENOUGH: usize = 500;
+    let said = complaint.get_or_insert_default();
+    if said.len() < ENOUGH {
+        said.extend(String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(ENOUGH));
+    }
+}
+
+fn demux(tty: bool) -> Demux {
+    if tty { Demux::tty() } else { Demux::framed() }
+}
+
+/// Nanoseconds since 1970.
+pub fn nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
