@@ -1,1 +1,516 @@
-//! (config/load)
+//! From the texts of the command line and the environment to [`Settings`], or to one line that
+//! says what is wrong. Contacts nothing and reads no file but what [`Env`] reads.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use tracing_subscriber::filter::EnvFilter;
+
+use super::cli::CliArgs;
+use super::env::{Env, HOST_HOSTNAME};
+use super::table::{self, Group, Setting};
+use super::{
+    BUFFER_RANGE, ConfigError, DockerSettings, ExcludeLabel, FollowSettings, Framing, HttpSettings,
+    IoChoice, MAX_LINE_RANGE, SHARDS_MAX, Settings, SyslogFormat, SyslogSettings, TlsSettings,
+    value,
+};
+use crate::route::{RouteSpec, Selector};
+
+/// Of a value that is shown in an error, at most so many characters.
+const SHOWN_MAX: usize = 80;
+
+/// The outcome of a load that found nothing wrong.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What the program was told to do.
+    pub settings: Settings,
+    /// How it talks about itself.
+    pub log: LogSettings,
+    /// What the user should know: settings that were given and have no effect.
+    pub warnings: Vec<String>,
+    /// The same, where the lack of effect is harmless.
+    pub notes: Vec<String>,
+}
+
+/// logchute's own log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// A filter in the syntax of tracing-subscriber's `EnvFilter`, known to be valid.
+    pub filter: String,
+    /// `NO_COLOR` is not set.
+    pub color: bool,
+}
+
+/// Reads every setting.
+pub fn load(cli: &CliArgs, env: &dyn Env) -> Result<Loaded, ConfigError> {
+    let reader = Reader { cli, env };
+    let (max_line_least, max_line_most) = MAX_LINE_RANGE;
+    let (buffer_least, buffer_most) = BUFFER_RANGE;
+    let settings = Settings {
+        docker: reader.docker()?,
+        follow: reader.follow()?,
+        routes: reader.routes()?,
+        syslog: reader.syslog()?,
+        tls: reader.tls()?,
+        buffer: reader
+            .value(&table::BUFFER, |text| value::size_within(text, buffer_least, buffer_most))?,
+        max_line: reader.value(&table::MAX_LINE, |text| {
+            value::size_within(text, max_line_least, max_line_most)
+        })?,
+        shards: reader.value(&table::SHARDS, shards)?,
+        io: reader.value(&table::IO, str::parse::<IoChoice>)?,
+        http: reader.http()?,
+        drain_timeout: reader.value(&table::DRAIN_TIMEOUT, value::duration)?,
+    };
+    check_routes(&settings)?;
+    let mut warnings = reader.unsupported()?;
+    warnings.extend(unknown_options(&settings.routes));
+    Ok(Loaded { settings, log: reader.log()?, warnings, notes: reader.notes()? })
+}
+
+/// Reads the settings of the HTTP listener alone; `None` where it is switched off.
+pub fn load_http(cli: &CliArgs, env: &dyn Env) -> Result<Option<HttpSettings>, ConfigError> {
+    Reader { cli, env }.http()
+}
+
+/// A text that the user gave, and where.
+struct Given {
+    origin: String,
+    text: String,
+    secret: bool,
+}
+
+impl Given {
+    fn parse<T>(&self, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, ConfigError> {
+        parse(&self.text).map_err(|complaint| self.error(&complaint))
+    }
+
+    /// `complaint` ends the sentence that the setting and its value begin.
+    fn error(&self, complaint: &str) -> ConfigError {
+        let shown = if self.secret { "the value".to_string() } else { shown(&self.text) };
+        ConfigError::new(format!("{}: {shown} {complaint}", self.origin))
+    }
+}
+
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+struct Reader<'a> {
+    cli: &'a CliArgs,
+    env: &'a dyn Env,
+}
+
+impl Reader<'_> {
+    /// What was given for `setting`: the flag wins over the variable, empty is not given.
+    fn given(&self, setting: &Setting) -> Result<Option<Given>, ConfigError> {
+        let secret = setting.secret;
+        if let Some(flag) = setting.flag
+            && let Some(text) = self.cli.flag(flag)
+        {
+            return Ok(Some(Given { origin: format!("--{flag}"), text: text.to_string(), secret }));
+        }
+        let Some(name) = setting.env else { return Ok(None) };
+        let given = |text| Given { origin: name.to_string(), text, secret };
+        Ok(self.env.get(name)?.map(given))
+    }
+
+    fn is_given(&self, setting: &Setting) -> Result<bool, ConfigError> {
+        Ok(self.given(setting)?.is_some())
+    }
+
+    fn text(&self, setting: &Setting) -> Result<Option<String>, ConfigError> {
+        Ok(self.given(setting)?.map(|given| given.text))
+    }
+
+    /// What was given, or else the table's default, parsed.
+    fn value<T>(
+        &self,
+        setting: &Setting,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        let given = self.given(setting)?.unwrap_or_else(|| Given {
+            origin: "default".to_string(),
+            text: setting.default.to_string(),
+            secret: false,
+        });
+        given.parse(parse)
+    }
+
+    fn docker(&self) -> Result<DockerSettings, ConfigError> {
+        let api_version = match self.given(&table::DOCKER_API_VERSION)? {
+            Some(given) => Some(given.parse(api_version)?),
+            None => None,
+        };
+        Ok(DockerSettings {
+            host: self.text(&table::DOCKER_HOST)?,
+            // go-dockerclient: any value that is not empty, `0` too.
+            tls_verify: self.is_given(&table::DOCKER_TLS_VERIFY)?,
+            cert_path: self.text(&table::DOCKER_CERT_PATH)?.map(PathBuf::from),
+            api_version,
+        })
+    }
+
+    fn follow(&self) -> Result<FollowSettings, ConfigError> {
+        Ok(FollowSettings {
+            allow_tty: self.value(&table::ALLOW_TTY, value::boolean)?,
+            backlog: self.value(&table::BACKLOG, value::boolean)?,
+            tail: self.value(&table::TAIL, tail)?,
+            exclude_labels: self.exclude_labels()?,
+            log_drivers: self.value(&table::LOG_DRIVERS, log_drivers)?,
+            follow_self: self.value(&table::FOLLOW_SELF, value::boolean)?,
+        })
+    }
+
+    /// As in Logspout, `EXCLUDE_LABEL` is read only where `EXCLUDE_LABELS` is not set.
+    fn exclude_labels(&self) -> Result<Vec<ExcludeLabel>, ConfigError> {
+        for setting in [&table::EXCLUDE_LABELS, &table::EXCLUDE_LABEL] {
+            if let Some(given) = self.given(setting)? {
+                return given.parse(exclude_labels);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Arguments win over `ROUTE_URIS`; ids count the routes in the order given.
+    fn routes(&self) -> Result<Vec<RouteSpec>, ConfigError> {
+        let arguments: Vec<&str> = self
+            .cli
+            .routes
+            .iter()
+            .map(|text| text.trim())
+            .filter(|text| !text.is_empty())
+            .collect();
+        let from_env = if arguments.is_empty() { self.given(&table::ROUTE_URIS)? } else { None };
+        let (origin, text) = match from_env {
+            Some(given) => (given.origin, given.text),
+            None => ("ROUTE_URI".to_string(), arguments.join(",")),
+        };
+        if text.is_empty() {
+            return Ok(vec![console_route()]);
+        }
+        let refused = RefCell::new(None);
+        let lookup = |name: &str| {
+            self.env.get(name).unwrap_or_else(|error| {
+                refused.replace(Some(error));
+                None
+            })
+        };
+        let parsed = parse_routes(&text, &lookup);
+        if let Some(error) = refused.take() {
+            return Err(error);
+        }
+        let mut routes = parsed.map_err(|e| ConfigError::new(format!("{origin}: {e}")))?;
+        if routes.is_empty() {
+            return Err(ConfigError::new(format!(
+                "{origin}: holds no route; write e.g. syslog+tcp://logs.example.org:514"
+            )));
+        }
+        for (position, route) in routes.iter_mut().enumerate() {
+            route.id = position.to_string();
+        }
+        Ok(routes)
+    }
+
+    fn syslog(&self) -> Result<SyslogSettings, ConfigError> {
+        let structured_data = match self.given(&table::SYSLOG_STRUCTURED_DATA)? {
+            Some(given) if given.text != table::SYSLOG_STRUCTURED_DATA.default => {
+                given.parse(no_template)?
+            }
+            _ => String::new(),
+        };
+        Ok(SyslogSettings {
+            format: self.value(&table::SYSLOG_FORMAT, str::parse::<SyslogFormat>)?,
+            framing: self.value(&table::SYSLOG_TCP_FRAMING, str::parse::<Framing>)?,
+            structured_data,
+            host_hostname: self.host_hostname()?,
+        })
+    }
+
+    fn host_hostname(&self) -> Result<Option<String>, ConfigError> {
+        let Some(bytes) = self.env.host_hostname()? else { return Ok(None) };
+        let error = |complaint: &str| ConfigError::new(format!("{HOST_HOSTNAME}: {complaint}"));
+        let text = String::from_utf8(bytes)
+            .map_err(|_| error("is not UTF-8; write the host's name there"))?;
+        let name = text.trim();
+        if name.chars().any(char::is_control) {
+            return Err(error("has several lines; write the host's name alone"));
+        }
+        no_template(name).map_err(|complaint| error(&complaint))?;
+        Ok(Some(name.to_string()).filter(|name| !name.is_empty()))
+    }
+
+    fn tls(&self) -> Result<TlsSettings, ConfigError> {
+        let file = |setting| self.text(setting).map(|text| text.map(PathBuf::from));
+        let (client_cert, client_key) =
+            (file(&table::TLS_CLIENT_CERT)?, file(&table::TLS_CLIENT_KEY)?);
+        for (have, given, lacking) in [
+            (&client_cert, "LOGSPOUT_TLS_CLIENT_CERT", "LOGSPOUT_TLS_CLIENT_KEY"),
+            (&client_key, "LOGSPOUT_TLS_CLIENT_KEY", "LOGSPOUT_TLS_CLIENT_CERT"),
+        ] {
+            if let Some(path) = have
+                && (client_cert.is_none() || client_key.is_none())
+            {
+                return Err(ConfigError::new(format!(
+                    "{given}: {path:?} is of no use alone; set {lacking} too"
+                )));
+            }
+        }
+        let ca_certs = self.text(&table::TLS_CA_CERTS)?.unwrap_or_default();
+        Ok(TlsSettings {
+            disable_system_roots: self.value(&table::TLS_DISABLE_SYSTEM_ROOTS, value::boolean)?,
+            ca_certs: value::list(&ca_certs, ',').into_iter().map(PathBuf::from).collect(),
+            client_cert,
+            client_key,
+            hardening: self.value(&table::TLS_HARDENING, value::boolean)?,
+        })
+    }
+
+    /// `--http` decides alone; else `HTTP_BIND_ADDRESS` with `PORT` or `HTTP_PORT`. Where only a
+    /// port is set, the listener is on every interface, as Logspout's is.
+    fn http(&self) -> Result<Option<HttpSettings>, ConfigError> {
+        if let Some(given) = self.given(&table::HTTP)? {
+            let address = given.parse(listen_address)?;
+            return Ok(address.map(|address| HttpSettings { address, asked: true }));
+        }
+        let bind = match self.given(&table::HTTP_BIND_ADDRESS)? {
+            Some(given) => match given.parse(bind_address)? {
+                Some(ip) => Some(ip),
+                None => return Ok(None),
+            },
+            None => None,
+        };
+        let mut port = None;
+        for setting in [&table::HTTP_PORT, &table::PORT] {
+            if let Some(given) = self.given(setting)? {
+                port = Some(given.parse(port_number)?);
+            }
+        }
+        if bind.is_none() && port.is_none() {
+            let address = self.value(&table::HTTP, listen_address)?;
+            return Ok(address.map(|address| HttpSettings { address, asked: false }));
+        }
+        let ip = bind.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let port = match port {
+            Some(port) => port,
+            None => self.value(&table::PORT, port_number)?,
+        };
+        Ok(Some(HttpSettings { address: SocketAddr::new(ip, port), asked: true }))
+    }
+
+    /// `DEBUG` makes logchute talk, not the libraries under it.
+    fn log(&self) -> Result<LogSettings, ConfigError> {
+        let filter = match self.given(&table::LOG)? {
+            Some(given) => given.parse(log_filter)?,
+            None if self.is_given(&table::DEBUG)? => "info,logchute=debug".to_string(),
+            None => table::LOG.default.to_string(),
+        };
+        Ok(LogSettings { filter, color: !self.is_given(&table::NO_COLOR)? })
+    }
+
+    /// Variables of Logspout that would have an effect there and have none here.
+    fn unsupported(&self) -> Result<Vec<String>, ConfigError> {
+        let mut warnings = Vec::new();
+        for setting in table::of_group(Group::Unsupported) {
+            if let Some(given) = self.given(setting)? {
+                warnings.push(format!(
+                    "{} is set, but this version does not use it ({}); unset it to be rid of \
+                     this warning",
+                    given.origin, setting.meaning
+                ));
+            }
+        }
+        Ok(warnings)
+    }
+
+    /// Settings that are checked, and have nothing to act on here.
+    fn notes(&self) -> Result<Vec<String>, ConfigError> {
+        let mut notes = Vec::new();
+        if let Some(given) = self.given(&table::RETRY_COUNT)? {
+            given.parse(|text| value::number_within(text, 0, i64::MAX as u64))?;
+            notes.push("RETRY_COUNT has no effect: reconnecting never ends".to_string());
+        }
+        if let Some(given) = self.given(&table::INACTIVITY_TIMEOUT)? {
+            given.parse(value::duration)?;
+            notes.push("INACTIVITY_TIMEOUT has no effect: quiet streams stay open".to_string());
+        }
+        Ok(notes)
+    }
+}
+
+/// The route of whoever gives none: every line to the terminal.
+fn console_route() -> RouteSpec {
+    RouteSpec {
+        id: "0".to_string(),
+        adapter: "console".to_string(),
+        transport: None,
+        address: String::new(),
+        selector: Selector::default(),
+        options: Vec::new(),
+    }
+}
+
+/// Stands in for `route::uri::parse_routes` until that is merged: no escapes, no selectors.
+fn parse_routes(
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<RouteSpec>, String> {
+    let expand = |part: &str| match part.split_once('$') {
+        Some((before, name)) => format!("{before}{}", env(name).unwrap_or_default()),
+        None => part.to_string(),
+    };
+    let parse = |part: String| {
+        let (scheme, rest) = part.split_once("://").ok_or("is not a route URI")?;
+        let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (adapter, transport) = match scheme.split_once('+') {
+            Some((adapter, transport)) => (adapter, Some(transport.to_string())),
+            None => (scheme, None),
+        };
+        let option = |pair: &str| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (name.to_string(), value.to_string())
+        };
+        let options = query.split('&').filter(|pair| !pair.is_empty()).map(option).collect();
+        let (adapter, address) = (adapter.to_string(), address.to_string());
+        Ok(RouteSpec { adapter, transport, address, options, ..console_route() })
+    };
+    text.split(',').filter(|part| !part.is_empty()).map(|part| parse(expand(part))).collect()
+}
+
+/// Checks what the routes' options have in common; the rest is for the sinks to check.
+fn check_routes(settings: &Settings) -> Result<(), ConfigError> {
+    for route in &settings.routes {
+        settings.buffer_of(route)?;
+        for name in ["append_tag", "structured_data"] {
+            // The value may hold a token: it is not shown.
+            route.option(name).map_or(Ok(String::new()), no_template).map_err(|complaint| {
+                ConfigError::new(format!("route {}: {name}: the value {complaint}", route.id))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Options that nothing reads: a slip of the pen, most likely.
+fn unknown_options(routes: &[RouteSpec]) -> Vec<String> {
+    let known = |name: &str| table::SETTINGS.iter().any(|setting| setting.option == Some(name));
+    let mut warnings = Vec::new();
+    for route in routes {
+        for (name, _) in route.options.iter().filter(|(name, _)| !known(name)) {
+            warnings.push(format!(
+                "route {}: option {} is not known and has no effect; see logchute settings",
+                route.id,
+                shown(name)
+            ));
+        }
+    }
+    warnings
+}
+
+fn no_template(text: &str) -> Result<String, String> {
+    if text.contains("{{") {
+        return Err("is a template ({{...}}), which this version does not support; write plain \
+                    text"
+            .to_string());
+    }
+    Ok(text.to_string())
+}
+
+fn api_version(text: &str) -> Result<String, String> {
+    let version = text.strip_prefix('v').unwrap_or(text);
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    match version.split_once('.') {
+        Some((major, minor)) if number(major) && number(minor) => Ok(version.to_string()),
+        _ => Err("is not an API version; write e.g. 1.43".to_string()),
+    }
+}
+
+fn tail(text: &str) -> Result<Option<u64>, String> {
+    if text.eq_ignore_ascii_case("all") {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| "is not a number of lines; write a number or all".into())
+}
+
+fn exclude_labels(text: &str) -> Result<Vec<ExcludeLabel>, String> {
+    value::list(text, ';').into_iter().map(exclude_label).collect()
+}
+
+fn exclude_label(entry: &str) -> Result<ExcludeLabel, String> {
+    let (key, value) = entry.split_once(':').unwrap_or((entry, "true"));
+    if key.is_empty() {
+        return Err("has an entry without a label; write KEY or KEY:VALUE".to_string());
+    }
+    Ok(ExcludeLabel { key: key.to_string(), value: value.to_string() })
+}
+
+fn log_drivers(text: &str) -> Result<Option<Vec<String>>, String> {
+    let names: Vec<String> = value::list(text, ',').into_iter().map(String::from).collect();
+    if names.is_empty() {
+        return Err("names no log driver; write e.g. json-file,local or all".to_string());
+    }
+    Ok(if names.iter().any(|name| name == "all") { None } else { Some(names) })
+}
+
+/// `auto`: as many as the cgroup's quota and the affinity mask leave cores.
+fn shards(text: &str) -> Result<usize, String> {
+    if text.eq_ignore_ascii_case("auto") {
+        let most = usize::try_from(SHARDS_MAX).unwrap_or(usize::MAX);
+        return Ok(std::thread::available_parallelism().map_or(1, |n| n.get().min(most)));
+    }
+    value::number_within(text, 1, SHARDS_MAX)
+        .ok()
+        .and_then(|count| usize::try_from(count).ok())
+        .ok_or_else(|| format!("is not a number of threads; write auto or 1 to {SHARDS_MAX}"))
+}
+
+/// `ADDR:PORT`, or `None` for `off`.
+fn listen_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("{}:{port}", Ipv4Addr::LOCALHOST),
+        None => text.to_string(),
+    };
+    numeric
+        .parse()
+        .map(Some)
+        .map_err(|_| "is not an address; write e.g. 127.0.0.1:8080, [::1]:8080 or off".to_string())
+}
+
+/// An IP address, or `None` for `off`.
+fn bind_address(text: &str) -> Result<Option<IpAddr>, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "off" => Ok(None),
+        "localhost" => Ok(Some(IpAddr::V4(Ipv4Addr::LOCALHOST))),
+        text => {
+            let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+            bare.parse()
+                .map(Some)
+                .map_err(|_| "is not an IP address; write e.g. 0.0.0.0, ::1 or off".to_string())
+        }
+    }
+}
+
+fn port_number(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "is not a port; write a number from 0 to 65535".to_string())
+}
+
+/// A bare word that is no level would be taken for a target and silence everything else: refused.
+fn log_filter(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let plausible = |part: &str| {
+        part.contains(['=', '[']) || LEVELS.iter().any(|level| part.eq_ignore_ascii_case(level))
+    };
+    let parts = value::list(text, ',');
+    let valid = !parts.is_empty() && EnvFilter::builder().parse(text).is_ok();
+    if !valid || !parts.into_iter().all(plausible) {
+        return Err("is not a log filter; write e.g. warn, debug or info,logchute=debug".into());
+    }
+    Ok(text.to_string())
+}

@@ -1,17 +1,50 @@
 //! Every setting: read once at start, from flags and the environment, into types.
 //!
 //! [`table`] is the one list of settings, from which `--help` and the README's reference are
-//! made. [`Settings`] is what the rest of the program sees.
+//! made; [`cli`] reads the arguments, [`env`] the environment, [`value`] the texts of both;
+//! [`load`] puts it all together. [`Settings`] is what the rest of the program sees.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::route::RouteSpec;
 
+pub mod cli;
 pub mod env;
 pub mod load;
 pub mod table;
+pub mod value;
+
+/// Smallest and largest `MAX_LINE`, in bytes.
+pub const MAX_LINE_RANGE: (u64, u64) = (1 << 10, 64 << 20);
+/// Smallest and largest `BUFFER`, in bytes.
+pub const BUFFER_RANGE: (u64, u64) = (64 << 10, 64 << 30);
+/// Largest `SHARDS`.
+pub const SHARDS_MAX: u64 = 256;
+
+/// What is wrong with the configuration: one line that names the setting, its value (unless that
+/// may hold a secret) and the fix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl ConfigError {
+    /// An error with this text; control characters become spaces, so that it is one line.
+    pub fn new(text: impl AsRef<str>) -> ConfigError {
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        ConfigError(text.as_ref().chars().map(plain).collect())
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
 
 /// What the program was told to do.
 #[derive(Clone, Debug)]
@@ -34,8 +67,8 @@ pub struct Settings {
     pub shards: usize,
     /// The I/O driver asked for (`LOGCHUTE_IO`).
     pub io: IoChoice,
-    /// The HTTP listener.
-    pub http: HttpSettings,
+    /// The HTTP listener; `None` where it is switched off.
+    pub http: Option<HttpSettings>,
     /// How long to go on delivering after SIGTERM (`DRAIN_TIMEOUT`).
     pub drain_timeout: Duration,
 }
@@ -79,6 +112,16 @@ pub struct ExcludeLabel {
     pub value: String,
 }
 
+impl Settings {
+    /// The memory of one route in bytes: its own option `buffer`, or what holds for all.
+    pub fn buffer_of(&self, route: &RouteSpec) -> Result<usize, ConfigError> {
+        let Some(text) = route.option("buffer") else { return Ok(self.buffer) };
+        let (least, most) = BUFFER_RANGE;
+        value::size_within(text, least, most)
+            .map_err(|fix| ConfigError::new(format!("route {}: buffer={text:?} {fix}", route.id)))
+    }
+}
+
 /// Defaults of syslog routes (`SYSLOG_*`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SyslogSettings {
@@ -102,6 +145,19 @@ pub enum SyslogFormat {
     Rfc3164,
 }
 
+impl FromStr for SyslogFormat {
+    /// The end of a sentence that begins with the setting and the value.
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<SyslogFormat, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "rfc5424" => Ok(SyslogFormat::Rfc5424),
+            "rfc3164" => Ok(SyslogFormat::Rfc3164),
+            _ => Err("is not a syslog format; write rfc5424 or rfc3164".to_string()),
+        }
+    }
+}
+
 /// How records are told apart on a byte stream (RFC 6587).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
@@ -110,6 +166,19 @@ pub enum Framing {
     Traditional,
     /// Each record begins with its length (octet counting).
     OctetCounted,
+}
+
+impl FromStr for Framing {
+    /// The end of a sentence that begins with the setting and the value.
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Framing, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "traditional" => Ok(Framing::Traditional),
+            "octet-counted" => Ok(Framing::OctetCounted),
+            _ => Err("is not a framing; write traditional or octet-counted".to_string()),
+        }
+    }
 }
 
 /// `LOGSPOUT_TLS_*`.
@@ -139,6 +208,20 @@ pub enum IoChoice {
     Poll,
 }
 
+impl FromStr for IoChoice {
+    /// The end of a sentence that begins with the setting and the value.
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<IoChoice, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "auto" => Ok(IoChoice::Auto),
+            "ring" => Ok(IoChoice::Ring),
+            "poll" => Ok(IoChoice::Poll),
+            _ => Err("is not a driver; write ring, poll or auto".to_string()),
+        }
+    }
+}
+
 /// The HTTP listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpSettings {
@@ -147,3 +230,6 @@ pub struct HttpSettings {
     /// The user asked for this address: failing to get it is an error rather than a warning.
     pub asked: bool,
 }
+
+#[cfg(test)]
+mod tests;
