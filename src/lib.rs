@@ -20,6 +20,7 @@ pub mod buffer;
 pub mod config;
 pub mod control;
 pub mod docker;
+pub mod doors;
 pub mod io;
 pub mod lines;
 pub mod metrics;

@@ -47,15 +47,13 @@ fn execute(command: Command) -> u8 {
 /// `logchute [ROUTE_URI]...`
 fn run(loaded: Loaded) -> u8 {
     start_log(&loaded);
-    // MERGE: logchute::control::run(loaded.settings)
-    EXIT_FAILURE
+    logchute::control::run::run(loaded.settings)
 }
 
 /// `logchute check`
 fn check(loaded: Loaded) -> u8 {
     start_log(&loaded);
-    // MERGE: logchute::control::check(loaded.settings)
-    EXIT_FAILURE
+    logchute::control::run::check(loaded.settings)
 }
 
 /// Opens the log, and says what the user should know of the configuration.

@@ -65,6 +65,7 @@ pub fn load(cli: &CliArgs, env: &dyn Env) -> Result<Loaded, ConfigError> {
     };
     check_routes(&settings)?;
     let mut warnings = reader.unsupported()?;
+    warnings.extend(reader.misread()?);
     warnings.extend(unknown_options(&settings.routes));
     Ok(Loaded { settings, log: reader.log()?, warnings, notes: reader.notes()? })
 }
@@ -157,9 +158,9 @@ impl Reader<'_> {
 
     fn follow(&self) -> Result<FollowSettings, ConfigError> {
         Ok(FollowSettings {
-            allow_tty: self.value(&table::ALLOW_TTY, value::boolean)?,
-            backlog: self.value(&table::BACKLOG, value::boolean)?,
-            tail: self.value(&table::TAIL, tail)?,
+            allow_tty: self.value(&table::ALLOW_TTY, value::logspout_switch)?,
+            backlog: self.value(&table::BACKLOG, value::logspout_switch)?,
+            tail: self.value(&table::TAIL, |text| Ok(tail(text)))?,
             exclude_labels: self.exclude_labels()?,
             log_drivers: self.value(&table::LOG_DRIVERS, log_drivers)?,
             follow_self: self.value(&table::FOLLOW_SELF, value::boolean)?,
@@ -262,11 +263,11 @@ impl Reader<'_> {
         }
         let ca_certs = self.text(&table::TLS_CA_CERTS)?.unwrap_or_default();
         Ok(TlsSettings {
-            disable_system_roots: self.value(&table::TLS_DISABLE_SYSTEM_ROOTS, value::boolean)?,
+            disable_system_roots: self.value(&table::TLS_DISABLE_SYSTEM_ROOTS, value::logspout_switch)?,
             ca_certs: value::list(&ca_certs, ',').into_iter().map(PathBuf::from).collect(),
             client_cert,
             client_key,
-            hardening: self.value(&table::TLS_HARDENING, value::boolean)?,
+            hardening: self.value(&table::TLS_HARDENING, value::logspout_switch)?,
         })
     }
 
@@ -323,6 +324,33 @@ impl Reader<'_> {
                     given.origin, setting.meaning
                 ));
             }
+        }
+        Ok(warnings)
+    }
+
+    /// Values that Logspout takes without a word, but not for what their writer meant.
+    fn misread(&self) -> Result<Vec<String>, ConfigError> {
+        let mut warnings = Vec::new();
+        for setting in table::LOGSPOUT_SWITCHES {
+            let Some(given) = self.given(setting)? else { continue };
+            if given.parse(value::boolean)? && !given.parse(value::logspout_switch)? {
+                warnings.push(format!(
+                    "{}: {} counts as false, as in Logspout; write true to the letter",
+                    given.origin,
+                    shown(&given.text)
+                ));
+            }
+        }
+        if let Some(given) = self.given(&table::TAIL)?
+            && tail(&given.text).is_none()
+            && given.text != table::TAIL.default
+        {
+            let shown = shown(&given.text);
+            warnings.push(format!(
+                "{}: {shown} is no number of lines and counts as all, as in Logspout; write a \
+                 number or all",
+                given.origin
+            ));
         }
         Ok(warnings)
     }
@@ -429,11 +457,9 @@ fn api_version(text: &str) -> Result<String, String> {
     }
 }
 
-fn tail(text: &str) -> Result<Option<u64>, String> {
-    if text.eq_ignore_ascii_case("all") {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|_| "is not a number of lines; write a number or all".into())
+/// `None` is all of it, which is also what the daemon makes of a text that is no number.
+fn tail(text: &str) -> Option<u64> {
+    text.parse().ok()
 }
 
 fn exclude_labels(text: &str) -> Result<Vec<ExcludeLabel>, String> {

@@ -128,6 +128,10 @@ impl Setting {
     }
 }
 
+/// Switches of Logspout, which knows `true` to the letter and nothing else.
+pub(super) static LOGSPOUT_SWITCHES: &[&Setting] =
+    &[&BACKLOG, &ALLOW_TTY, &TLS_DISABLE_SYSTEM_ROOTS, &TLS_HARDENING];
+
 /// Names each row, so that the loader cannot misspell one, and lists them all.
 macro_rules! table {
     ($($name:ident = $row:expr;)*) => {

@@ -237,14 +237,23 @@ fn what_has_no_effect_is_said() {
     assert_eq!(notes.len(), 2);
 }
 
+/// What Logspout takes, but for something else than its writer meant.
+#[test]
+fn logspout_readings_are_kept_and_said() {
+    for (name, value) in [("BACKLOG", "TRUE"), ("ALLOW_TTY", "1"), ("TAIL", "lots")] {
+        let loaded = loaded(&[], &[(name, value)]);
+        assert_eq!(loaded.settings.follow, settings(&[], &[]).follow, "{name}={value}");
+        assert!(loaded.warnings[0].starts_with(name), "{:?}", loaded.warnings);
+    }
+}
+
 /// Each kind of bad value: one line with the setting, the value and what to write.
 #[test]
 fn bad_values_are_named() {
     for (name, value, fix) in [
         ("BACKLOG", "perhaps", "write true or false"),
-        ("ALLOW_TTY", "2", "write true or false"),
+        ("FOLLOW_SELF", "2", "write true or false"),
         ("FOLLOW_SELF", "t", "write true or false"),
-        ("TAIL", "lots", "write a number or all"),
         ("EXCLUDE_LABELS", ":x", "write KEY or KEY:VALUE"),
         ("LOG_DRIVERS", ",", "write e.g. json-file"),
         ("MAX_LINE", "1", "at least 1KiB"),

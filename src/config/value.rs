@@ -11,13 +11,18 @@ const KIB: u64 = 1024;
 const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// `true` or `false`; also `1`, `0`, `yes`, `no`, `on`, `off`, in any case.
-/// (Logspout knows `true` alone.)
 pub fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
         _ => Err("is neither true nor false; write true or false".to_string()),
     }
+}
+
+/// Logspout's own switches: `true` to the letter; what else may mean it (`1`, `TRUE` …) is false
+/// there, and people's set-ups may rest on that.
+pub fn logspout_switch(text: &str) -> Result<bool, String> {
+    boolean(text).map(|_| text == "true")
 }
 
 /// A number of bytes: digits and `k`, `m` or `g`, with or without `B` or `iB`. As in
@@ -147,6 +152,14 @@ pub fn list(text: &str, separator: char) -> Vec<&str> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn logspout_switches() {
+        for (text, value) in [("true", true), ("TRUE", false), ("1", false), ("false", false)] {
+            assert_eq!(logspout_switch(text), Ok(value), "{text}");
+        }
+        assert!(logspout_switch("perhaps").is_err());
+    }
 
     #[test]
     fn booleans() {

@@ -3,8 +3,8 @@
 //! Runs beside the shards, on the main thread; speaks to them over bounded channels and never
 //! touches a line.
 
+pub mod build;
 pub mod own;
 pub mod registry;
 pub mod run;
-pub mod seam;
 pub mod watch;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::docker::events::{Action, DockerEvent};
-use crate::docker::inspect::{Listed, State};
+use crate::docker::inspect::{Container, Listed, State};
 use crate::shard::command::{Command, Origin, Signal};
 
 /// What is known of the daemon's containers.
@@ -98,7 +98,8 @@ impl Registry {
         let (shard, load) = self.load.iter_mut().enumerate().min_by_key(|(_, load)| **load)?;
         *load += 1;
         self.shard_of.insert(id.to_owned(), shard);
-        Some((shard, Command::Follow { id: id.to_owned(), name, labels, origin }))
+        let container = Container { id: id.to_owned(), name, labels, ..Container::default() };
+        Some((shard, Command::Follow { container, origin }))
     }
 
     fn forget(&mut self, id: &str) -> Option<Order> {

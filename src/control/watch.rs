@@ -5,7 +5,7 @@
 //! that happens in between is missed; the registry reconciles the two.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
@@ -13,7 +13,9 @@ use super::registry::{Order, Registry};
 use crate::docker::events::{EventLines, parse_event};
 use crate::docker::inspect::{Listed, parse_list};
 use crate::docker::request::{Api, negotiate};
-use crate::shard::command::Command;
+use crate::shard::command::{Clock, Command, Greeting};
+use crate::shard::intake::nanos;
+use crate::transport::StreamTarget;
 use crate::transport::daemon::{Daemon, DaemonError, Streaming};
 use crate::transport::link::{Action, Event, Link};
 
@@ -23,12 +25,19 @@ const LIST_EVERY: Duration = Duration::from_secs(60);
 /// Events that are read before the ones ahead of them are dealt with.
 const EVENTS_AHEAD: usize = 4096;
 
+/// Commands that a busy shard had no room for are tried again this often.
+const TICK: Duration = Duration::from_millis(500);
+
 /// Takes orders on their way to the shards.
 pub trait Dispatch {
     /// One order for one shard.
     fn send(&mut self, order: Order);
     /// One command for every shard.
-    fn send_all(&mut self, command: Command);
+    fn send_all(&mut self, command: &Command);
+    /// Tries again what a busy shard had no room for.
+    fn send_waiting(&mut self);
+    /// The daemon is there, or not any more.
+    fn connected(&mut self, connected: bool);
 }
 
 /// Watches until the task is dropped.
@@ -37,17 +46,16 @@ pub async fn watch(
     asked_version: Option<String>,
     registry: &mut Registry,
     dispatch: &mut dyn Dispatch,
-    seed: u64,
 ) {
-    let mut link = Link::new(seed);
+    let mut link = Link::new(nanos(SystemTime::now()));
     loop {
         match link.poll(Instant::now()) {
             Action::Wait(until) => tokio::time::sleep_until(until.into()).await,
             Action::Ready | Action::Connect => {
                 let mut up = || link.handle(Event::Connected, Instant::now());
-                let watched =
-                    watch_once(&mut daemon, asked_version.as_deref(), registry, dispatch, &mut up)
-                        .await;
+                let asked = asked_version.as_deref();
+                let watched = watch_once(&mut daemon, asked, registry, dispatch, &mut up).await;
+                dispatch.connected(false);
                 let reason = match watched {
                     Ok(()) => "the daemon ended its event stream".to_owned(),
                     Err(error) => error.to_string(),
@@ -69,26 +77,31 @@ async fn watch_once(
     dispatch: &mut dyn Dispatch,
     up: &mut dyn FnMut(),
 ) -> Result<(), DaemonError> {
-    let api = Arc::new(negotiate_api(daemon, asked_version).await?);
+    let greeting = greet(daemon, asked_version).await?;
+    let api = Arc::clone(&greeting.api);
     daemon.api = Arc::clone(&api);
     let stream = daemon.stream(&api.events(None), |_| ()).await?;
     let (sender, mut events) = mpsc::channel(EVENTS_AHEAD);
     let reader = AbortOnDrop(tokio::task::spawn_local(read_events(stream, sender)));
-    dispatch.send_all(Command::Daemon(api));
+    dispatch.send_all(&Command::Daemon(greeting));
     registry.reconcile(list(daemon).await?).into_iter().for_each(|order| dispatch.send(order));
     up();
+    dispatch.connected(true);
     let mut due = Instant::now() + LIST_EVERY;
     loop {
-        match tokio::time::timeout_at(due.into(), events.recv()).await {
+        match tokio::time::timeout(TICK, events.recv()).await {
             Ok(Some(event)) => {
-                event?.and_then(|event| registry.event(event)).map(|order| dispatch.send(order));
+                if let Some(order) = event?.and_then(|event| registry.event(event)) {
+                    dispatch.send(order);
+                }
             }
             Ok(None) => break,
-            Err(_due) => {
-                due = Instant::now() + LIST_EVERY;
-                let list = list(daemon).await?;
-                registry.reconcile(list).into_iter().for_each(|order| dispatch.send(order));
-            }
+            Err(_quiet) => dispatch.send_waiting(),
+        }
+        if Instant::now() >= due {
+            due = Instant::now() + LIST_EVERY;
+            let list = list(daemon).await?;
+            registry.reconcile(list).into_iter().for_each(|order| dispatch.send(order));
         }
     }
     drop(reader);
@@ -153,17 +166,22 @@ async fn list(daemon: &Daemon) -> Result<Vec<Listed>, DaemonError> {
     parse_list(&answer.body).map_err(|error| DaemonError::Nonsense(error.to_string()))
 }
 
-/// Asks the daemon which version of its API to speak.
+/// Asks the daemon which version of its API to speak, and what time it is.
 ///
 /// # Errors
 /// Where it cannot be reached or speaks no version that logchute does.
-pub async fn negotiate_api(daemon: &Daemon, asked: Option<&str>) -> Result<Api, DaemonError> {
-    let server = match daemon.ask(&daemon.api.ping()).await {
-        Ok(answer) => answer.head.api_version,
+pub async fn greet(daemon: &Daemon, asked: Option<&str>) -> Result<Greeting, DaemonError> {
+    let (server, date) = match daemon.ask(&daemon.api.ping()).await {
+        Ok(answer) => (answer.head.api_version, answer.head.date),
         // Some proxies hide /_ping; the unversioned paths work with every engine.
-        Err(DaemonError::Refused { .. }) => None,
+        Err(DaemonError::Refused { .. }) => (None, None),
         Err(error) => return Err(error),
     };
+    let clock = match (&daemon.target, date) {
+        (StreamTarget::Unix(_), _) => Clock::OURS,
+        (_, Some(date)) => Clock::from_date(date, nanos(SystemTime::now())),
+        (_, None) => Clock { slack: Duration::from_secs(2), ..Clock::OURS },
+    };
     let version = negotiate(server.as_deref(), asked).map_err(DaemonError::Nonsense)?;
-    Ok(Api { version, ..(*daemon.api).clone() })
+    Ok(Greeting { api: Arc::new(Api { version, ..(*daemon.api).clone() }), clock })
 }

@@ -182,6 +182,11 @@ pub struct Closer {
 }
 
 impl Closer {
+    /// Whether the stream was shut down.
+    pub fn is_closed(&self) -> bool {
+        self.shut.get()
+    }
+
     /// Shuts both directions down.
     pub fn close(&self) {
         if !self.shut.replace(true) {

@@ -1,24 +1,20 @@
 //! What control tells a shard.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::docker::inspect::Container;
 use crate::docker::request::Api;
 
 /// An order for a shard.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// The daemon speaks this version of its API (said first, and after each reconnect).
-    Daemon(Arc<Api>),
+    /// The daemon is there (said first, and after each reconnect).
+    Daemon(Greeting),
     /// Follow a container from now on, until it is destroyed.
     Follow {
-        /// Its full id.
-        id: String,
-        /// Its name without the slash, as the event or list gave it.
-        name: String,
-        /// Its labels, as far as the event or list gave them.
-        labels: BTreeMap<String, String>,
+        /// What the event or list said of it: id, name, labels.
+        container: Container,
         /// How it came to be known.
         origin: Origin,
     },
@@ -33,6 +29,44 @@ pub enum Command {
     Stop(Duration),
 }
 
+/// What the daemon said of itself.
+#[derive(Clone, Debug)]
+pub struct Greeting {
+    /// How its API is spoken.
+    pub api: Arc<Api>,
+    /// How its clock goes.
+    pub clock: Clock,
+}
+
+/// The daemon's clock beside ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// What it is ahead of ours, in nanoseconds.
+    pub ahead: i64,
+    /// How far that may be off.
+    pub slack: Duration,
+}
+
+impl Clock {
+    /// The daemon runs on this machine, so its clock is ours.
+    pub const OURS: Clock = Clock { ahead: 0, slack: Duration::from_millis(5) };
+
+    /// From the `Date` of an answer, in seconds since 1970, that came at `now` (nanoseconds since
+    /// 1970). It tells whole seconds; so a clock that seems right is taken for right.
+    pub fn from_date(date: u64, now: u64) -> Clock {
+        const SECOND: i64 = 1_000_000_000;
+        let date = i64::try_from(date).unwrap_or(0).saturating_mul(SECOND);
+        let ahead = date.saturating_sub(i64::try_from(now).unwrap_or(i64::MAX));
+        let ahead = if (-2 * SECOND..=SECOND).contains(&ahead) { 0 } else { ahead + SECOND / 2 };
+        Clock { ahead, slack: Duration::from_secs(2) }
+    }
+
+    /// What the daemon's clock shows when ours shows `now`, in nanoseconds since 1970.
+    pub fn at(&self, now: u64) -> u64 {
+        now.saturating_add_signed(self.ahead)
+    }
+}
+
 /// How a container came to be known, which says where its output is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -40,7 +74,7 @@ pub enum Origin {
     Found,
     /// It was created and has not started: all of its output.
     Created,
-    /// It started, and was not known before: all of the output of this run.
+    /// It started, and was not known before: all of its output.
     Started,
 }
 

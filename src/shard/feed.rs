@@ -7,10 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::intake::note;
 use super::lane::{Lane, count_lines};
 use crate::docker::Source;
 use crate::docker::frame::{Corrupt, Demux, Piece};
 use crate::docker::inspect::Container;
+use crate::doors::resume::{TAIL, Tail};
 use crate::lines::split::Splitter;
 use crate::metrics::ShardCounters;
 use crate::sink::Prefix;
@@ -61,7 +63,7 @@ impl Feed {
     }
 
     /// Bytes of an attach stream, as they were read at `now`. The output of the container goes its
-    /// way; what the daemon says of itself (frame type 3) goes to `complaint`.
+    /// way, its end into `tails`; what the daemon says of itself (frame type 3) into `complaint`.
     ///
     /// # Errors
     /// A header that is none; what came before it is on its way.
@@ -70,16 +72,28 @@ impl Feed {
         demux: &mut Demux,
         bytes: &[u8],
         now: SystemTime,
-        complaint: &mut dyn FnMut(&[u8]),
+        tails: &mut [Tail; 2],
+        complaint: &mut Option<String>,
     ) -> Result<(), Corrupt> {
         self.router.stamp.set(now);
         let (splitters, router) = (&mut self.splitters, &mut self.router);
-        demux.push(bytes, |piece| match piece {
+        let mut ends = Ends::new(bytes);
+        let pushed = demux.push(bytes, |piece| match piece {
             Piece::Output { source, bytes, .. } => {
                 splitters[source as usize].push(bytes, &mut |lines| router.take(source, lines));
+                ends.see(source, bytes, tails, router.stamp.nanos());
             }
-            Piece::SystemError(text) => complaint(text),
-        })
+            Piece::SystemError { bytes, .. } => note(complaint, bytes),
+        });
+        ends.finish(tails, router.stamp.nanos());
+        self.count_cut_lines();
+        pushed
+    }
+
+    fn count_cut_lines(&mut self) {
+        for splitter in &mut self.splitters {
+            self.router.counters.cut_lines.add(splitter.take_cut_lines());
+        }
     }
 
     /// Bytes of one source whose time the daemon gave (nanoseconds since 1970).
@@ -87,6 +101,7 @@ impl Feed {
         self.router.stamp.set_nanos(nanos);
         let router = &mut self.router;
         self.splitters[source as usize].push(bytes, &mut |lines| router.take(source, lines));
+        self.count_cut_lines();
     }
 
     /// The container has ended: an unterminated last line is a line.
@@ -94,6 +109,47 @@ impl Feed {
         let router = &mut self.router;
         for source in Source::ALL {
             self.splitters[source as usize].finish(&mut |lines| router.take(source, lines));
+        }
+    }
+}
+
+/// Notes the last bytes of each source in a read, without looking at all the others: a piece
+/// before the read's last few KiB matters only if no other of its source follows.
+struct Ends<'a> {
+    /// Where the end of the read begins, as an address.
+    from: usize,
+    /// The last piece of each source before that.
+    early: [Option<&'a [u8]>; 2],
+}
+
+impl<'a> Ends<'a> {
+    fn new(read: &[u8]) -> Ends<'a> {
+        let end = read.as_ptr_range().end as usize;
+        Ends { from: end - read.len().min(2 * TAIL), early: [None; 2] }
+    }
+
+    #[inline]
+    fn see(&mut self, source: Source, piece: &'a [u8], tails: &mut [Tail; 2], at: u64) {
+        if (piece.as_ptr() as usize) < self.from {
+            self.early[source as usize] = Some(piece);
+        } else {
+            self.note_early(source, tails, at);
+            tails[source as usize].note(piece, at);
+        }
+    }
+
+    #[inline]
+    fn note_early(&mut self, source: Source, tails: &mut [Tail; 2], at: u64) {
+        if let Some(piece) = self.early[source as usize].take() {
+            // What was before this piece was passed over.
+            tails[source as usize].forget();
+            tails[source as usize].note(piece, at);
+        }
+    }
+
+    fn finish(mut self, tails: &mut [Tail; 2], at: u64) {
+        for source in Source::ALL {
+            self.note_early(source, tails, at);
         }
     }
 }

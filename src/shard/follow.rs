@@ -1,10 +1,10 @@
-//! One container's life on its shard: which door its output is read through, when, and from where.
+//! One container's life on its shard: through which door its output is read, when, and from where.
 //!
 //! Attach first, ask later: for a container that is about to start each millisecond counts, so
-//! the attach request goes out before it is known who the container is. Only then inspect, and
-//! where output may have been written before the attach was in place, the `logs` door, until the
-//! seam between the two is found. A stream that ends while its container runs is opened again,
-//! and the log fills the gap.
+//! the attach request goes out before it is known who the container is. Then inspect, and where
+//! output may have been written before the attach was in place, the `logs` door, until the seam
+//! between the two is found. A stream that ends while its container runs is opened again, and the
+//! log fills the gap.
 //!
 //! A task of its own reads the attach stream all the while: no container ever waits for us.
 
@@ -12,44 +12,51 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::backlog::Backlog;
+use super::Crew;
+use super::command::Origin;
 use super::intake::{Ended, HELD_MAX, Intake, nanos};
 use super::mail::Mailbox;
-use super::{Crew, command::Origin};
+use super::pass::{PassError, Place};
 use crate::docker::inspect::{Container, State, ignored, parse_inspect};
-use crate::docker::request::LogsQuery;
-use crate::docker::Source;
-use crate::doors::cursor::Cursor;
-use crate::doors::resume::Resume;
-use crate::doors::seam::{Seam, SeamConfig, Verdict};
-use crate::io::stream::Closer;
+use crate::doors::resume::{Resume, ResumeConfig};
+use crate::doors::seam::{SeamConfig, Verdict};
 use crate::transport::daemon::{DaemonError, Streaming};
 use crate::transport::link::{Action, Event, Link};
 
+/// A parked attach that ends sooner than this was none: wait for the container to start instead.
+const PARKED_LEAST: Duration = Duration::from_secs(1);
+/// Far enough ahead that no more patience is left.
+const END_OF_PATIENCE_NANOS: u64 = 3_600_000_000_000;
+
 /// A container that is on this shard.
 pub struct Follower {
-    crew: Rc<Crew>,
-    id: String,
+    pub(super) crew: Rc<Crew>,
+    pub(super) id: String,
+    pub(super) mail: Rc<Mailbox>,
+    pub(super) intake: Rc<RefCell<Intake>>,
     origin: Origin,
-    mail: Rc<Mailbox>,
-    intake: Rc<RefCell<Intake>>,
-    /// Who it is, once inspect has said so.
-    container: Option<Container>,
+    /// Who it is, as far as it is known.
+    container: Container,
+    /// Inspect has said who it is.
+    known: bool,
     unread: Unread,
     /// Paces attempts that fail.
     pace: Link,
 }
 
-/// What of a container's output has not been taken yet, apart from what comes by attach.
+/// What of a container's output has not been taken, apart from what comes by attach.
 enum Unread {
-    /// Nothing.
+    /// Nothing: it did not run, or is not wanted.
     Nothing,
-    /// The newest lines of the log, as many as `TAIL` says.
-    Backlog,
-    /// The log from this time on (nanoseconds since 1970); 0 is all of it.
-    Since(u64),
-    /// What the log has beyond the end of what was delivered.
-    AfterTails,
+    /// What the log has from this place on.
+    Log(Box<Place>),
+}
+
+/// An attach that is in place. Times are nanoseconds since 1970 by the daemon's clock.
+#[derive(Clone, Copy)]
+struct Attached {
+    requested_at: u64,
+    attached_at: u64,
 }
 
 /// What to do after a round.
@@ -62,4 +69,482 @@ enum Next {
     Retry(String),
     /// The container is gone, or not to be followed.
     Over,
+}
+
+impl Follower {
+    /// A follower of the container that `container` describes as far as it is known.
+    pub fn new(
+        crew: Rc<Crew>,
+        container: Container,
+        origin: Origin,
+        mail: Rc<Mailbox>,
+        intake: Intake,
+    ) -> Follower {
+        let now = crew.now();
+        let unread = match origin {
+            Origin::Found if crew.follow.backlog => {
+                Unread::Log(Box::new(Place::backlog(crew.follow.tail, now)))
+            }
+            Origin::Found => Unread::Nothing,
+            Origin::Created | Origin::Started => Unread::Log(Box::new(Place::since(0))),
+        };
+        Follower {
+            id: container.id.clone(),
+            pace: Link::new(now),
+            intake: Rc::new(RefCell::new(intake)),
+            known: false,
+            crew,
+            mail,
+            origin,
+            container,
+            unread,
+        }
+    }
+
+    /// Follows until the container is gone or the program stops.
+    pub async fn run(mut self) {
+        while !self.mail.is_stopping() {
+            if let Action::Wait(until) = self.pace.poll(Instant::now()) {
+                self.mail.wait(Some(until)).await;
+                if !self.mail.take_stirred() && Instant::now() < until {
+                    continue;
+                }
+            }
+            let next = self.round().await;
+            if self.mail.is_stopping() {
+                break;
+            }
+            self.mail.close_all();
+            self.intake.borrow_mut().let_go();
+            match next {
+                Next::Over => break,
+                Next::Wait | Next::Retry(_) if self.mail.is_destroyed() => break,
+                Next::Again => self.pace.handle(Event::Connected, Instant::now()),
+                Next::Wait => {
+                    self.pace.handle(Event::Connected, Instant::now());
+                    self.mail.wait(None).await;
+                }
+                Next::Retry(reason) => self.pace.handle(Event::Failed(reason), Instant::now()),
+            }
+            self.attend();
+            if let Some(notice) = self.pace.notice() {
+                tracing::warn!(container = self.container.name, "{notice}");
+            }
+        }
+        self.give_out();
+    }
+
+    /// Nothing more will be read: what is held goes out.
+    fn give_out(&mut self) {
+        self.force_seam();
+        let mut intake = self.intake.borrow_mut();
+        intake.joined(SystemTime::now());
+        if self.known {
+            intake.go_live(self.container.tty);
+        }
+        intake.finish();
+    }
+
+    /// One attach from its request to its end, and what the log has before it.
+    async fn round(&mut self) -> Next {
+        let early = self.origin != Origin::Found || self.known;
+        let mut attached = if early { Some(self.attach().await) } else { None };
+        let seen = match self.inspect().await {
+            Ok(seen) => seen,
+            Err(error) if error.status() == Some(404) => return self.vanished(attached).await,
+            Err(error) => return Next::Retry(error.to_string()),
+        };
+        if let Some(reason) = ignored(&seen, &self.crew.follow) {
+            tracing::debug!(container = seen.name, "not followed: {reason}");
+            return Next::Over;
+        }
+        self.identify(seen);
+        if attached.is_none() && self.is_running() {
+            attached = Some(self.attach().await);
+        }
+        let result = match attached {
+            None => self.read_what_is_left().await,
+            Some(Ok(attached)) => self.read_on_from(attached).await,
+            Some(Err(error)) => self.without_attach(&error).await,
+        };
+        match result {
+            Ok(next) | Err(next) => next,
+        }
+    }
+
+    /// It does not run, and is not attached: its log may have what was missed.
+    async fn read_what_is_left(&mut self) -> Result<Next, Next> {
+        if self.origin == Origin::Found && matches!(self.unread, Unread::Nothing) {
+            // Whatever it writes from now on, when it is started, is wanted.
+            self.unread = Unread::Log(Box::new(Place::since(self.crew.now())));
+        } else {
+            self.read_log().await?;
+        }
+        self.origin = Origin::Started;
+        Ok(Next::Wait)
+    }
+
+    /// The attach is in place: brings what was before it, goes live, and stays until it ends.
+    async fn read_on_from(&mut self, attached: Attached) -> Result<Next, Next> {
+        let since = Instant::now();
+        if !self.is_running() && self.is_fresh() {
+            self.until_it_runs().await?;
+        } else if let Unread::Log(_) = self.unread {
+            self.join(attached).await?;
+        }
+        self.intake.borrow_mut().go_live(self.container.tty);
+        self.unread = Unread::Nothing;
+        self.pace.handle(Event::Connected, Instant::now());
+        self.origin = Origin::Started;
+        if self.intake.borrow().ended().is_none() {
+            self.until_it_ends().await;
+        }
+        self.after_the_end(since).await
+    }
+
+    /// Whether nothing of a container that does not run can have been missed: it never ran, or
+    /// its last run was read to its end.
+    fn is_fresh(&self) -> bool {
+        match &self.unread {
+            Unread::Nothing => true,
+            Unread::Log(place) => self.container.started_at.is_none() || place.is_clean(),
+        }
+    }
+
+    /// The attach was refused, or the daemon is away.
+    async fn without_attach(&mut self, error: &DaemonError) -> Result<Next, Next> {
+        match error.status() {
+            // Paused, or between two runs: an event will tell when there is more.
+            Some(409) => Ok(Next::Wait),
+            // A proxy that lets nothing but GET pass: the other door alone must do.
+            Some(403 | 405 | 501) => self.read_log_alone(error).await,
+            Some(404) => Ok(Next::Over),
+            _ => Ok(Next::Retry(error.to_string())),
+        }
+    }
+
+    /// Reads a log as it grows, where attach is not to be had.
+    async fn read_log_alone(&mut self, refusal: &DaemonError) -> Result<Next, Next> {
+        tracing::warn!(
+            container = self.container.name,
+            "attach is not possible ({refusal}); reading its log instead"
+        );
+        if let Unread::Nothing = self.unread {
+            self.unread = Unread::Log(Box::new(Place::since(self.crew.now())));
+        }
+        self.origin = Origin::Started;
+        loop {
+            match self.pass(self.is_running()).await {
+                Ok(()) => {}
+                Err(PassError::Gone) => return Ok(Next::Over),
+                Err(PassError::Unreadable(why)) => {
+                    tracing::warn!(container = self.container.name, "not followed: {why}");
+                    return Ok(Next::Over);
+                }
+                Err(PassError::Broken(why)) => return Ok(Next::Retry(why)),
+            }
+            let running = self.is_running();
+            self.look_again().await?;
+            if !running && !self.is_running() {
+                self.intake.borrow_mut().finish();
+                return Ok(Next::Wait);
+            }
+        }
+    }
+
+    /// Waits for a container that is not running to start; its first lines are held until it is
+    /// known as what they are to be sent (its process id is part of that).
+    async fn until_it_runs(&mut self) -> Result<(), Next> {
+        while self.intake.borrow().is_silent() && !self.mail.take_started() {
+            if self.mail.is_stopping() || self.mail.is_destroyed() {
+                return Err(Next::Over);
+            }
+            self.mail.wait(None).await;
+            self.attend();
+        }
+        match self.inspect().await {
+            Ok(seen) => self.identify(seen),
+            // The lines are there, and go out under what is known.
+            Err(error) => tracing::debug!(container = self.container.name, "{error}"),
+        }
+        Ok(())
+    }
+
+    /// Stays until the attach stream ends.
+    async fn until_it_ends(&mut self) {
+        while self.intake.borrow().ended().is_none() && !self.mail.is_stopping() {
+            self.mail.wait(None).await;
+            self.attend();
+            if self.mail.take_started()
+                && let Ok(seen) = self.inspect().await
+            {
+                self.identify(seen);
+            }
+        }
+    }
+
+    /// The live stream has ended: what has become of the container?
+    async fn after_the_end(&mut self, since: Instant) -> Result<Next, Next> {
+        let run = self.container.started_at;
+        self.note_end();
+        if self.mail.is_stopping() {
+            return Ok(Next::Over);
+        }
+        self.look_again().await?;
+        if self.is_running() && self.container.started_at == run {
+            self.crew.counters.reattached.add(1);
+            return Ok(Next::Retry("its stream ended although it runs".into()));
+        }
+        self.intake.borrow_mut().finish();
+        if !self.is_running()
+            && let Unread::Log(place) = &mut self.unread
+        {
+            place.set_clean();
+        }
+        let parked = !self.container.auto_remove
+            && self.container.state == State::Exited
+            && since.elapsed() >= PARKED_LEAST;
+        Ok(if parked || self.is_running() { Next::Again } else { Next::Wait })
+    }
+
+    /// The delivered bytes end here; a later attach goes on from this place in the log.
+    fn note_end(&mut self) {
+        let intake = self.intake.borrow();
+        let config = ResumeConfig::new(self.crew.now(), self.crew.slack());
+        let [stdout, stderr] = &intake.tails;
+        let resume = Resume::new([stdout, stderr], config);
+        self.unread = Unread::Log(Box::new(Place::after(resume)));
+        if let Some(Ended::Corrupt(what)) = intake.ended() {
+            self.crew.counters.corrupt_streams.add(1);
+            tracing::warn!(container = self.container.name, "stream closed: {what}");
+        }
+    }
+
+    /// Reads the log until it joins what attach brings.
+    async fn join(&mut self, attached: Attached) -> Result<(), Next> {
+        let config = SeamConfig::new(
+            attached.requested_at,
+            attached.attached_at,
+            self.crew.slack(),
+            HELD_MAX,
+        );
+        self.intake.borrow_mut().join(self.container.tty, config);
+        loop {
+            match self.pass(false).await {
+                Ok(()) => {}
+                Err(PassError::Gone) => self.force_seam(),
+                Err(PassError::Unreadable(why)) => {
+                    tracing::debug!(container = self.container.name, "no log to read: {why}");
+                    self.intake.borrow_mut().skip_seam(SystemTime::now());
+                }
+                Err(PassError::Broken(why)) => return Err(Next::Retry(why)),
+            }
+            if self.is_seam_closed().await? {
+                self.unread = Unread::Nothing;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits as the seam asks; `true` when attach may go on, `false` when the log is to be read
+    /// on first.
+    async fn is_seam_closed(&mut self) -> Result<bool, Next> {
+        let mut ended = false;
+        loop {
+            if self.mail.is_stopping() {
+                self.force_seam();
+            }
+            let stream = self.intake.borrow().ended().cloned();
+            match stream {
+                Some(Ended::Full) => return Err(Next::Again),
+                Some(Ended::Corrupt(_)) => self.force_seam(),
+                Some(Ended::Eof) if !ended => {
+                    self.output_has_ended().await?;
+                    ended = true;
+                }
+                _ => {}
+            }
+            let now = self.crew.now();
+            let verdict = self.intake.borrow_mut().seam().map(|seam| seam.poll(now));
+            let pause = match verdict {
+                None => return Ok(true),
+                Some(Verdict::Joined) => return Ok(self.close_seam()),
+                Some(Verdict::Unsure) => {
+                    self.crew.counters.unsure_seams.add(1);
+                    return Ok(self.close_seam());
+                }
+                Some(Verdict::ReadOn { after }) if after.is_zero() => return Ok(false),
+                Some(Verdict::ReadOn { after }) => after,
+                Some(Verdict::WaitAttach { at_most }) => at_most,
+            };
+            self.mail.wait(Some(Instant::now() + pause)).await;
+            self.attend();
+        }
+    }
+
+    fn close_seam(&mut self) -> bool {
+        self.intake.borrow_mut().joined(SystemTime::now());
+        true
+    }
+
+    /// The attach ended before it was joined: has the container's output, or just the connection?
+    async fn output_has_ended(&mut self) -> Result<(), Next> {
+        let run = self.container.started_at;
+        match self.look_again().await {
+            Ok(()) if self.is_running() && self.container.started_at == run => {
+                return Err(Next::Retry("its stream ended although it runs".into()));
+            }
+            Ok(()) | Err(Next::Over) => {}
+            Err(next) => return Err(next),
+        }
+        let now = self.crew.now();
+        if let Some(seam) = self.intake.borrow_mut().seam() {
+            seam.attach_ended(now);
+        }
+        Ok(())
+    }
+
+    /// No log will tell any more: joins with what there is.
+    fn force_seam(&mut self) {
+        let later = self.crew.now() + END_OF_PATIENCE_NANOS;
+        if let Some(seam) = self.intake.borrow_mut().seam() {
+            seam.attach_ended(later);
+            for at in [later, later + END_OF_PATIENCE_NANOS] {
+                seam.pass_begins(at);
+                let _ = seam.pass_ended(at);
+            }
+        }
+    }
+
+    /// Reads what the log has, without an attach beside it.
+    async fn read_log(&mut self) -> Result<(), Next> {
+        match self.pass(false).await {
+            Ok(()) => {}
+            Err(PassError::Gone) => return Err(Next::Over),
+            Err(PassError::Unreadable(why)) => {
+                tracing::debug!(container = self.container.name, "no log to read: {why}");
+            }
+            Err(PassError::Broken(why)) => return Err(Next::Retry(why)),
+        }
+        if let Unread::Log(place) = &mut self.unread {
+            place.set_clean();
+        }
+        self.intake.borrow_mut().finish();
+        Ok(())
+    }
+
+    /// Runs one pass over the log, from the place where the last one ended.
+    async fn pass(&mut self, follow: bool) -> Result<(), PassError> {
+        let mut place = match std::mem::replace(&mut self.unread, Unread::Nothing) {
+            Unread::Log(place) => place,
+            Unread::Nothing => return Ok(()),
+        };
+        place.know(&self.container);
+        let result = super::pass::read(self, &mut place, self.container.tty, follow).await;
+        self.unread = Unread::Log(place);
+        result
+    }
+
+    /// It was gone before anyone could ask who it was: what attach brought goes out under what
+    /// its event said.
+    async fn vanished(&mut self, attached: Option<Result<Attached, DaemonError>>) -> Next {
+        if let Some(Ok(_)) = attached
+            && !self.known
+        {
+            self.until_it_ends().await;
+            let guess = self.intake.borrow().looks_framed();
+            self.container.tty = !guess;
+            let (container, lanes) = (self.container.clone(), &self.crew.lanes);
+            let mut intake = self.intake.borrow_mut();
+            intake.feed.bind(&container, lanes);
+            intake.go_live(container.tty);
+        }
+        Next::Over
+    }
+
+    /// Sends the attach request; a task of its own reads what comes.
+    async fn attach(&mut self) -> Result<Attached, DaemonError> {
+        let requested_at = self.crew.now();
+        let daemon = self.crew.daemon();
+        let request = daemon.api.attach(&self.id);
+        let stream = daemon.stream(&request, |closer| self.mail.opened(closer)).await?;
+        let attach = self.intake.borrow_mut().opened();
+        let reader = read_attach(stream, attach, Rc::clone(&self.intake), Rc::clone(&self.mail));
+        tokio::task::spawn_local(reader);
+        Ok(Attached { requested_at, attached_at: self.crew.now() })
+    }
+
+    async fn inspect(&self) -> Result<Container, DaemonError> {
+        let daemon = self.crew.daemon();
+        let answer = daemon.ask(&daemon.api.inspect(&self.id)).await?;
+        parse_inspect(&answer.body).map_err(|error| DaemonError::Nonsense(error.to_string()))
+    }
+
+    /// Asks again what the container is doing.
+    async fn look_again(&mut self) -> Result<(), Next> {
+        match self.inspect().await {
+            Ok(seen) => {
+                // What its lines are sent under stays as it was when it was attached.
+                self.container.state = seen.state;
+                self.container.started_at = seen.started_at;
+                self.container.finished_at = seen.finished_at;
+                Ok(())
+            }
+            Err(error) if error.status() == Some(404) => Err(Next::Over),
+            Err(error) => Err(Next::Retry(error.to_string())),
+        }
+    }
+
+    /// Says what its lines are sent under.
+    fn identify(&mut self, seen: Container) {
+        self.intake.borrow_mut().feed.bind(&seen, &self.crew.lanes);
+        self.container = seen;
+        self.known = true;
+    }
+
+    /// Takes note of a new name.
+    fn attend(&mut self) {
+        if let Some(name) = self.mail.take_name()
+            && name != self.container.name
+        {
+            self.container.name = name;
+            if self.known {
+                self.intake.borrow_mut().feed.bind(&self.container, &self.crew.lanes);
+            }
+        }
+        if let Some(complaint) = self.intake.borrow_mut().take_complaint() {
+            tracing::warn!(container = self.container.name, "the daemon says: {complaint}");
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(self.container.state, State::Running | State::Paused)
+    }
+}
+
+/// Reads attach number `attach` to its end, whatever becomes of its bytes.
+async fn read_attach(
+    mut stream: Streaming,
+    attach: u64,
+    intake: Rc<RefCell<Intake>>,
+    mail: Rc<Mailbox>,
+) {
+    loop {
+        let mut wanted = true;
+        let more = stream
+            .next(&mut |bytes| {
+                wanted &= intake.borrow_mut().take(attach, bytes, SystemTime::now());
+            })
+            .await;
+        if !wanted || !matches!(more, Ok(true)) {
+            break;
+        }
+        if !intake.borrow().is_live() {
+            mail.ring();
+        }
+        stream.breathe().await;
+    }
+    drop(stream);
+    intake.borrow_mut().end(attach);
+    mail.ring();
 }

@@ -7,14 +7,14 @@
 use std::time::{Duration, SystemTime};
 
 use super::feed::Feed;
-use crate::control::resume::Tail;
-use crate::control::seam::{Seam, SeamConfig};
+use crate::doors::resume::Tail;
+use crate::doors::seam::{Seam, SeamConfig};
 use crate::docker::Source;
 use crate::docker::frame::{Demux, Piece};
 
 /// Most bytes that are held of one container's attach stream, in any phase. A busy container
 /// fills it in about 0.1 s; then the attach is let go of, and the daemon's files serve as buffer.
-pub const HELD_MAX: usize = 4 * 1024 * 1024;
+pub const HELD_MAX: usize = 8 * 1024 * 1024;
 
 /// Where a container's attach bytes go.
 pub struct Intake {
@@ -23,6 +23,8 @@ pub struct Intake {
     /// The end of what was delivered, by which a later attach finds its place in the log.
     pub tails: [Tail; 2],
     phase: Phase,
+    /// Which attach this is about: the reader of an earlier one may still be at its end.
+    attach: u64,
     ended: Option<Ended>,
     complaint: Option<String>,
 }
@@ -56,39 +58,53 @@ impl Intake {
             feed,
             tails: Default::default(),
             phase: Phase::Closed,
+            attach: 0,
             ended: None,
             complaint: None,
         }
     }
 
-    /// An attach is in place.
-    pub fn opened(&mut self) {
+    /// An attach is in place; its bytes come under the number that is returned.
+    pub fn opened(&mut self) -> u64 {
         self.phase = Phase::Unknown(Vec::new());
         self.ended = None;
-        self.complaint = None;
+        self.attach += 1;
+        self.attach
     }
 
     /// The attach is let go of; what it held is not wanted.
     pub fn let_go(&mut self) {
         self.phase = Phase::Closed;
+        self.attach += 1;
     }
 
-    /// Bytes of the attach stream, read at `now`. `Err` ends the stream.
+    /// Bytes of attach number `attach`, read at `now`; `false` if no more of them are wanted.
     #[inline]
-    pub fn take(&mut self, bytes: &[u8], now: SystemTime) -> Result<(), ()> {
+    pub fn take(&mut self, attach: u64, bytes: &[u8], now: SystemTime) -> bool {
+        if attach != self.attach {
+            return false;
+        }
+        let taken = self.take_current(bytes, now);
+        if let Err(ended) = taken {
+            self.ended = Some(ended);
+            return false;
+        }
+        true
+    }
+
+    #[inline]
+    fn take_current(&mut self, bytes: &[u8], now: SystemTime) -> Result<(), Ended> {
         if let Phase::Live(demux) = &mut self.phase {
             let taken = self.feed.read(demux, bytes, now, &mut self.tails, &mut self.complaint);
-            return taken.map_err(|corrupt| self.ended = Some(Ended::Corrupt(corrupt.to_string())));
+            return taken.map_err(|corrupt| Ended::Corrupt(corrupt.to_string()));
         }
-        self.hold(bytes, nanos(now)).map_err(|ended| {
-            self.ended = Some(ended);
-            self.phase = Phase::Closed;
-        })
+        self.hold(bytes, nanos(now))
     }
 
     fn hold(&mut self, bytes: &[u8], now: u64) -> Result<(), Ended> {
         match &mut self.phase {
-            Phase::Closed | Phase::Live(_) => Ok(()),
+            // Nobody waits for them any more.
+            Phase::Closed | Phase::Live(_) => Err(Ended::Eof),
             Phase::Unknown(held) => {
                 if held.len() + bytes.len() > HELD_MAX {
                     return Err(Ended::Full);
@@ -102,9 +118,31 @@ impl Intake {
         }
     }
 
-    /// The attach stream has ended.
-    pub fn end(&mut self) {
-        self.ended.get_or_insert(Ended::Eof);
+    /// Attach number `attach` has ended.
+    pub fn end(&mut self, attach: u64) {
+        if attach == self.attach {
+            self.ended.get_or_insert(Ended::Eof);
+        }
+    }
+
+    /// Whether bytes go their way as they come.
+    pub fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Live(_))
+    }
+
+    /// Whether an attach is in place that has brought nothing yet, nor ended.
+    pub fn is_silent(&self) -> bool {
+        self.ended.is_none() && matches!(&self.phase, Phase::Unknown(held) if held.is_empty())
+    }
+
+    /// Whether what is held begins like a frame: the best guess where nobody knows any more.
+    pub fn looks_framed(&self) -> bool {
+        matches!(&self.phase, Phase::Unknown(held) if matches!(held[..], [0..=3, 0, 0, 0, ..]))
+    }
+
+    /// The container has ended: an unterminated last line is a line.
+    pub fn finish(&mut self) {
+        self.feed.finish();
     }
 
     /// How the attach stream ended, if it has.
@@ -119,12 +157,12 @@ impl Intake {
 
     /// Everything that came before the attach is delivered, or not wanted: go live.
     pub fn go_live(&mut self, tty: bool) {
-        let Phase::Unknown(held) = std::mem::replace(&mut self.phase, Phase::Live(demux(tty)))
-        else {
-            return;
-        };
-        // Its failure is kept in `ended`.
-        let _ = self.take(&held, SystemTime::now());
+        let Phase::Unknown(held) = &mut self.phase else { return };
+        let held = std::mem::take(held);
+        self.phase = Phase::Live(demux(tty));
+        if let Err(ended) = self.take_current(&held, SystemTime::now()) {
+            self.ended = Some(ended);
+        }
     }
 
     /// What the log has is to be delivered first: hold what comes, and look for the seam.
@@ -166,9 +204,19 @@ impl Intake {
         }
     }
 
-    /// Bytes of one source that the log gave, with their time. `true` while a seam is looked for.
+    /// There is no log to join: deliver all that is held, and go live.
+    pub fn skip_seam(&mut self, now: SystemTime) {
+        if let Phase::Joining(demux, seam) = std::mem::replace(&mut self.phase, Phase::Closed) {
+            self.phase = Phase::Live(demux);
+            for source in Source::ALL {
+                self.deliver(source, seam.held_bytes(source), nanos(now));
+            }
+        }
+    }
+
+    /// Bytes of one source, with their time (nanoseconds since 1970).
     pub fn deliver(&mut self, source: Source, bytes: &[u8], at: u64) {
-        self.tails[source as usize].push(bytes, at);
+        self.tails[source as usize].note(bytes, at);
         self.feed.write_at(source, bytes, at);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::docker::Source;
 use crate::docker::inspect::Container;
 use crate::metrics::RouteCounters;
-use crate::route::Selector;
+use crate::admin::metrics::RouteSnapshot;
 use crate::route::filter::LineFilter;
 use crate::route::select::Selection;
 use crate::sink::{Prefix, Sink};
@@ -17,13 +17,11 @@ use crate::transport::{Delivery, DeliveryTask};
 
 /// A route that is ready for use, shared by all shards.
 pub struct Route {
-    /// Its place in the list of routes; names it in metrics.
-    pub id: String,
     /// For messages: the URI without its secrets.
     pub display: String,
-    /// Which sources it takes.
-    pub selector: Selector,
-    /// Which containers it takes.
+    /// What metrics say of it, the counters apart.
+    pub snapshot: RouteSnapshot,
+    /// Which containers and sources it takes.
     pub selection: Selection,
     /// Which lines it keeps; `None` keeps all.
     pub filter: Option<LineFilter>,
@@ -59,7 +57,7 @@ impl Lane {
     pub fn bind(&self, container: &Container) -> Option<[Option<Prefix>; 2]> {
         self.route.selection.takes(container).then(|| {
             Source::ALL.map(|source| {
-                let wanted = self.route.selector.takes_source(source);
+                let wanted = self.route.selection.takes_source(source);
                 wanted.then(|| self.route.sink.prefix(container, source))
             })
         })

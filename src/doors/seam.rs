@@ -1,0 +1,615 @@
+//! The seam between the two doors of Docker: where `logs` ends and `attach` goes on.
+//!
+//! `attach` gives a container's bytes from some moment on, even from the middle of a line, and
+//! without times. `logs` gives what came before, in messages with the daemon's timestamps, and
+//! lags behind. After an attach got in place the driver reads `logs` and delivers every message
+//! at once, while a [`Seam`] holds what attach brings. The seam finds the place in the log where
+//! the attach bytes begin; what is left of them then continues the log without loss, without
+//! duplicates, and in the middle of a line if need be.
+//!
+//! For each source, `S` are the bytes that were delivered from the log and `A` those that attach
+//! brought, both in the projection of [`overlap`]. The *start* is the place in `S` where `A`
+//! begins. What is known of it:
+//!
+//! * **Content.** `S` from the start on and `A` agree as far as both reach.
+//! * **Not before the request.** The log stamps a line after it was sent to attach, so a line
+//!   stamped before the attach request cannot be in `A`. (The parts of a line of more than 16 KiB
+//!   share the stamp of the first; the later ones may well be in `A`.)
+//! * **What attach brought is in the log, after a while.** A pass that begins [`SeamConfig::lag`]
+//!   after a line arrived by attach has that line.
+//! * **What is in the log comes by attach, after a while**: [`SeamConfig::arrival`].
+//!
+//! As long as several starts are possible, the seam reads and waits. When it may wait no longer it
+//! takes the *last* one, the smallest overlap: lines may then come twice, but none is lost, and
+//! the verdict is [`Verdict::Unsure`].
+//!
+//! Pure: it does no I/O and reads no clock. `now` and timestamps are nanoseconds since 1970 by
+//! the daemon's clock, as well as the driver knows it; `now` never goes back.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::overlap;
+use crate::docker::Source;
+
+/// What Docker cuts a long line into: a message without its `\n` and at least this long is
+/// continued by the next one. Bytes.
+const PART: usize = 16 * 1024;
+
+/// Longest run of non-ASCII bytes at the end of the log that is paired with attach, in bytes.
+const RUN_LIMIT: usize = 64 * 1024;
+
+/// Attach bytes that arrived within this time of each other count as arrived together. Nanos.
+const MARK_NANOS: u64 = 10_000_000;
+
+/// While waiting for attach, the bytes are compared again at most this often, or when they have
+/// doubled. Nanos.
+const LOOK_NANOS: u64 = 20_000_000;
+
+/// The waits before further passes.
+const BACKOFF_MILLIS: [u64; 5] = [5, 20, 50, 100, 200];
+
+/// When the attach was made, and how patient the seam is.
+#[derive(Clone, Debug)]
+pub struct SeamConfig {
+    /// Just before the attach request was sent. Nanoseconds since 1970, daemon's clock.
+    pub requested_at: u64,
+    /// When the head of the answer had come: the attach was in place by then. Same clock.
+    pub attached_at: u64,
+    /// How far `requested_at` may be off from the clock that stamps the log.
+    pub slack: Duration,
+    /// A line is in the log at most this long after attach brought it (measured: 100 ms).
+    pub lag: Duration,
+    /// A line comes by attach at most this long after a pass showed it.
+    pub arrival: Duration,
+    /// How long to wait for certainty after the first pass that could have given it.
+    pub patience: Duration,
+    /// Limit of the attach bytes that are held, both sources together. Of the log's bytes that
+    /// may overlap with them, up to twice as many are held for each source. It should hold what
+    /// the container writes in `lag` and two passes.
+    pub limit: usize,
+}
+
+impl SeamConfig {
+    /// A configuration with the default waits.
+    pub fn new(requested_at: u64, attached_at: u64, slack: Duration, limit: usize) -> SeamConfig {
+        SeamConfig {
+            requested_at,
+            attached_at,
+            slack,
+            lag: Duration::from_millis(150),
+            arrival: Duration::from_millis(250),
+            patience: Duration::from_secs(3),
+            limit,
+        }
+    }
+}
+
+/// The attach bytes do not fit [`SeamConfig::limit`]; none of them was taken. The driver lets
+/// the attach go, drops the seam, and catches up through `logs` before it attaches anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// What the driver does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Wait this long, then run another `logs` pass from the cursor.
+    ReadOn {
+        /// The wait before the pass.
+        after: Duration,
+    },
+    /// Attach is behind the log: [`Seam::poll`] when it has brought more, or after this time.
+    WaitAttach {
+        /// The longest wait.
+        at_most: Duration,
+    },
+    /// The place is known: go on with [`Seam::rest`], then with attach.
+    Joined,
+    /// As `Joined`, but the place is a guess: some lines may come twice. To be counted.
+    Unsure,
+}
+
+/// What is left to deliver of the held attach bytes of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest<'a> {
+    /// The log ended with a line whose `\n` it omitted: deliver one before `bytes`, and if
+    /// `bytes` is empty before what attach brings next.
+    pub newline_first: bool,
+    /// The attach bytes that the log has not delivered.
+    pub bytes: &'a [u8],
+}
+
+/// The attach bytes of one source.
+#[derive(Debug, Default)]
+struct Live {
+    raw: Vec<u8>,
+    /// Projected length of `raw`, and of its whole lines.
+    len: usize,
+    lines: usize,
+    /// (first arrival, last arrival, `lines` then), ascending.
+    marks: VecDeque<(u64, u64, usize)>,
+    /// A projected prefix that the last whole pass must have had, and the running pass will.
+    covered: usize,
+    covering: usize,
+}
+
+impl Live {
+    fn push(&mut self, bytes: &[u8], now: u64) {
+        if let Some(newline) = memchr::memrchr(b'\n', bytes) {
+            self.lines = self.len + overlap::projected_len(&bytes[..=newline]);
+            match self.marks.back_mut() {
+                Some((first, last, lines)) if now.saturating_sub(*first) < MARK_NANOS => {
+                    (*last, *lines) = (now, self.lines);
+                }
+                _ => self.marks.push_back((now, now, self.lines)),
+            }
+        }
+        self.raw.extend_from_slice(bytes);
+        self.len += overlap::projected_len(bytes);
+    }
+
+    /// A pass begins that has all that arrived until `known`.
+    fn cover(&mut self, known: u64, all: bool) {
+        while let Some(&(_, last, lines)) = self.marks.front()
+            && last <= known
+        {
+            self.covering = lines;
+            self.marks.pop_front();
+        }
+        if all {
+            self.covering = self.len;
+        }
+    }
+
+    /// The projection of the first bytes, at least `len` of it if there is as much.
+    fn projection(&self, len: usize) -> Vec<u8> {
+        let mut projection = Vec::with_capacity(len.min(self.raw.len()));
+        overlap::project(&self.raw[..overlap::behind_ascii(&self.raw, len)], &mut projection);
+        projection
+    }
+}
+
+/// The delivered messages of one source.
+#[derive(Debug, Default)]
+struct Log {
+    /// Projected length of all that was delivered.
+    seen: u64,
+    /// The end of it, from `from` on: what may be in the attach bytes too.
+    kept: Vec<u8>,
+    /// `None`: nothing yet may be in the attach bytes.
+    from: Option<u64>,
+    /// `from` is a further part of a line; what follows that line decides whether it holds.
+    provisional: bool,
+    /// Timestamp of the last message, its length, and whether it lacked its `\n`.
+    last: Option<(u64, usize)>,
+    open: bool,
+    /// The non-ASCII bytes at the very end.
+    run: Vec<u8>,
+    /// All before this must have come by attach; the same for a later place and time.
+    settled: u64,
+    unsettled: Option<(u64, u64)>,
+}
+
+impl Log {
+    /// Takes a message; `true` if a `\n` belongs before it. It may be in the attach bytes if it
+    /// is stamped at or after `bound`; with `None` that is of no interest any more.
+    fn push(&mut self, ts: u64, bytes: &[u8], bound: Option<u64>) -> bool {
+        let same_stamp = self.last.is_some_and(|(last, _)| last == ts);
+        let continues = self.open && same_stamp;
+        let newline_first = self.open && !same_stamp;
+        if newline_first {
+            self.append(b"\n");
+        }
+        if let Some(bound) = bound {
+            self.bound(ts, continues, bound);
+        }
+        self.append(bytes);
+        if !bytes.is_empty() {
+            self.open = bytes.last() != Some(&b'\n');
+            self.last = Some((ts, bytes.len()));
+        }
+        newline_first
+    }
+
+    /// Moves `from` by the stamp of the message that comes next.
+    fn bound(&mut self, ts: u64, continues: bool, bound: u64) {
+        // A clock that was set back says nothing any more about before and after.
+        let stepped = self.last.is_some_and(|(last, _)| ts < last);
+        if ts >= bound || stepped {
+            self.from.get_or_insert(self.seen);
+            self.provisional = false;
+        } else if continues {
+            self.provisional |= self.from.is_none();
+            self.from.get_or_insert(self.seen);
+        } else if self.provisional {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        (self.from, self.provisional) = (None, false);
+        self.kept = Vec::new();
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        self.seen += overlap::projected_len(bytes) as u64;
+        if self.from.is_some() {
+            overlap::project(bytes, &mut self.kept);
+        }
+        match bytes.iter().rposition(u8::is_ascii) {
+            Some(ascii) => {
+                self.run.clear();
+                self.run.extend_from_slice(&bytes[ascii + 1..]);
+            }
+            // A run that is cut short pairs with nothing, and so drops nothing of attach.
+            None if self.run.len() + bytes.len() > RUN_LIMIT => self.run.clear(),
+            None => self.run.extend_from_slice(bytes),
+        }
+    }
+
+    /// Forgets all but the last `limit` bytes, when there are twice as many.
+    fn trim(&mut self, limit: usize) {
+        if self.kept.len() > limit.saturating_mul(2) {
+            let cut = self.kept.len() - limit;
+            self.kept.drain(..cut);
+            self.from = self.from.map(|from| from + cut as u64);
+        }
+    }
+
+    fn pass_ended(&mut self, now: u64) {
+        self.unsettled.get_or_insert((self.seen, now));
+    }
+
+    /// Moves `settled` on: what a pass had shown `arrival` ago must have come by attach.
+    fn settle(&mut self, now: u64, arrival: u64, last_pass: u64) {
+        while let Some((place, shown)) = self.unsettled {
+            if now < shown.saturating_add(arrival) {
+                return;
+            }
+            self.settled = place;
+            self.unsettled = (place < self.seen).then_some((self.seen, last_pass));
+        }
+    }
+
+    /// It ends with a line that is finished, but whose `\n` the log omitted.
+    fn lacks_newline(&self) -> bool {
+        self.open && self.last.is_some_and(|(_, len)| len < PART)
+    }
+}
+
+/// The possible starts under some conditions.
+struct Starts {
+    count: usize,
+    last: u64,
+}
+
+/// What all sources have in common when a verdict is due.
+struct Moment {
+    now: u64,
+    /// [`SeamConfig::arrival`].
+    arrival: u64,
+    /// A whole pass began late enough to have all that came before the attach.
+    sure: bool,
+    /// No waiting any more: the patience has ended, or the room is running out.
+    late: bool,
+    pressed: bool,
+    ended: bool,
+    /// When attach bytes are given up that the log has shown.
+    overdue: u64,
+}
+
+/// What one source needs.
+enum Step {
+    Read,
+    /// Until this time.
+    Wait(u64),
+    Done,
+}
+
+#[derive(Debug, Default)]
+struct Side {
+    live: Live,
+    log: Log,
+    /// The start, once decided: a place in the log's projection.
+    start: Option<u64>,
+    unsure: bool,
+}
+
+impl Side {
+    /// The starts that content allows, and `accept`.
+    fn starts(&self, accept: impl Fn(u64) -> bool) -> Starts {
+        let from = self.log.from.unwrap_or(self.log.seen);
+        let pattern = self.live.projection(self.log.kept.len());
+        let mut starts = Starts { count: 0, last: 0 };
+        overlap::alignments(&pattern, &self.log.kept, |at| {
+            let place = from + at as u64;
+            if accept(place) {
+                starts = Starts { count: starts.count + 1, last: place };
+            }
+        });
+        starts
+    }
+
+    /// The only start by which a whole line of attach is in the log, whatever the times say.
+    fn striking(&self) -> Option<u64> {
+        let pattern = self.live.projection(self.live.lines);
+        let mut newlines = memchr::memchr_iter(b'\n', &pattern);
+        let whole = newlines.nth(1)? as u64 + 1; // the first line may be the rest of one
+        let starts = self.starts(|start| start + whole <= self.log.seen);
+        (starts.count == 1).then_some(starts.last)
+    }
+
+    fn step(&mut self, at: &Moment) -> Step {
+        let possible = if self.start.is_none() { self.decide(at) } else { 1 };
+        let shown = match self.start {
+            Some(start) => start + self.live.len as u64 >= self.log.seen || at.ended,
+            None => return self.undecided(at, possible),
+        };
+        if shown {
+            Step::Done
+        } else if at.now >= at.overdue {
+            self.unsure = true;
+            Step::Done
+        } else {
+            Step::Wait(at.overdue)
+        }
+    }
+
+    fn undecided(&self, at: &Moment, possible: usize) -> Step {
+        match self.log.unsettled {
+            // The log has all of attach: only attach itself can tell.
+            Some((_, shown))
+                if at.sure && possible > 1 && self.live.covered == self.live.len =>
+            {
+                Step::Wait(shown.saturating_add(at.arrival))
+            }
+            _ => Step::Read,
+        }
+    }
+
+    /// Decides on the start if it can, and says how many are possible.
+    fn decide(&mut self, at: &Moment) -> usize {
+        if !at.sure {
+            if at.pressed {
+                self.start = self.striking();
+                self.unsure = self.start.is_some();
+            }
+            return 0;
+        }
+        let (covered, len) = (self.live.covered as u64, self.live.len as u64);
+        // The log may yet owe the `\n` of its last line.
+        let end = self.log.seen + u64::from(self.log.open);
+        let settled = if at.ended { 0 } else { self.log.settled };
+        let starts = self.starts(|start| start + covered <= end && start + len >= settled);
+        let attach_is_empty = self.live.raw.is_empty();
+        if starts.count == 1 && (covered > 0 || attach_is_empty) {
+            self.start = Some(starts.last);
+        } else if at.ended && covered == len && starts.count > 0 {
+            self.start = Some(starts.last); // the log has all of it, whichever start it is
+        } else if at.late && starts.count == 0 {
+            self.start = Some(self.striking().unwrap_or(self.log.seen));
+            self.unsure = true;
+        } else if at.late || (at.pressed && starts.count > 0) {
+            self.start = Some(starts.last);
+            self.unsure = true;
+        }
+        if self.start.is_some() {
+            self.log.forget();
+        }
+        starts.count
+    }
+
+    fn rest(&self, ended: bool) -> Rest<'_> {
+        let start = self.start.unwrap_or(self.log.seen);
+        let taken = usize::try_from(self.log.seen.saturating_sub(start)).unwrap_or(usize::MAX);
+        if taken == 0 {
+            let raw = &self.live.raw;
+            let continues = raw.first() == Some(&b'\n') || (raw.is_empty() && ended);
+            let newline_first = self.log.lacks_newline() && !continues;
+            return Rest { newline_first, bytes: raw };
+        }
+        if taken > self.live.len {
+            return Rest { newline_first: false, bytes: &[] };
+        }
+        let (_, rest) = self.live.raw.split_at(overlap::behind_ascii(&self.live.raw, taken));
+        let (same, _) = overlap::pair(rest, &self.log.run);
+        Rest { newline_first: false, bytes: rest.get(same..).unwrap_or_default() }
+    }
+}
+
+/// The state of one container's hand-over from `logs` to `attach`; see the module.
+///
+/// The driver's loop: [`Seam::attach`] with whatever comes, at any time; [`Seam::pass_begins`],
+/// [`Seam::logged`] for each message it delivers, [`Seam::pass_ended`]; then as the [`Verdict`]
+/// says. After `Joined` or `Unsure` it delivers [`Seam::rest`] of both sources and drops the seam.
+#[derive(Debug)]
+pub struct Seam {
+    config: SeamConfig,
+    sides: [Side; 2],
+    ended_at: Option<u64>,
+    /// When the running pass began; when the last whole one ended.
+    pass: Option<u64>,
+    last_pass: u64,
+    sure: bool,
+    /// Until when certainty is awaited; known after the first pass that could give it.
+    patient_until: Option<u64>,
+    passes: usize,
+    /// The last verdict, when it was found, when it ends, and with how many attach bytes.
+    verdict: Verdict,
+    looked_at: u64,
+    until: u64,
+    looked_len: usize,
+}
+
+impl Seam {
+    /// A seam for an attach that is in place; the first pass is due at once.
+    pub fn new(config: SeamConfig) -> Seam {
+        let now = config.attached_at;
+        Seam {
+            config,
+            sides: Default::default(),
+            ended_at: None,
+            pass: None,
+            last_pass: now,
+            sure: false,
+            patient_until: None,
+            passes: 0,
+            verdict: Verdict::ReadOn { after: Duration::ZERO },
+            looked_at: now,
+            until: now,
+            looked_len: 0,
+        }
+    }
+
+    /// Holds what attach brought.
+    ///
+    /// # Errors
+    /// [`Full`]: nothing was taken, and the seam is of no use any more.
+    pub fn attach(&mut self, source: Source, bytes: &[u8], now: u64) -> Result<(), Full> {
+        if self.held().saturating_add(bytes.len()) > self.config.limit {
+            return Err(Full);
+        }
+        self.sides[source as usize].live.push(bytes, now);
+        Ok(())
+    }
+
+    /// The container's output has ended (not just the connection: then the driver starts anew).
+    pub fn attach_ended(&mut self, now: u64) {
+        self.ended_at.get_or_insert(now);
+        self.until = now; // a final answer is worth another look
+    }
+
+    /// A `logs` pass is requested now.
+    pub fn pass_begins(&mut self, now: u64) {
+        self.pass = Some(now);
+        let known = now.saturating_sub(nanos(self.config.lag));
+        let all = self.ended_at.is_some_and(|ended| ended <= known);
+        for side in &mut self.sides {
+            side.live.covering = side.live.covered;
+            side.live.cover(known, all);
+        }
+    }
+
+    /// A message of a pass that the driver delivers; `true` if it must deliver a `\n` before it,
+    /// because the log omitted that of the line before (20.10's `local` driver does, after a
+    /// line of more than 16 KiB; and a container's last run may have ended within a line).
+    #[must_use]
+    pub fn logged(&mut self, source: Source, ts: u64, bytes: &[u8]) -> bool {
+        let bound = self.config.requested_at.saturating_sub(nanos(self.config.slack));
+        let side = &mut self.sides[source as usize];
+        let before = side.log.seen;
+        let newline_first = side.log.push(ts, bytes, side.start.is_none().then_some(bound));
+        // That `\n` was written before the attach if the attach begins behind it.
+        if newline_first && side.start == Some(before) && side.live.raw.first() != Some(&b'\n') {
+            side.start = Some(before + 1);
+        }
+        side.log.trim(self.config.limit);
+        newline_first
+    }
+
+    /// The pass was read to its end.
+    pub fn pass_ended(&mut self, now: u64) -> Verdict {
+        let known = self.pass.take().unwrap_or(0).saturating_sub(nanos(self.config.lag));
+        self.sure |= known >= self.config.attached_at;
+        self.last_pass = now;
+        for side in &mut self.sides {
+            side.live.covered = side.live.covering;
+            side.log.pass_ended(now);
+        }
+        if self.sure {
+            let patience = nanos(self.config.patience);
+            self.patient_until.get_or_insert(now.saturating_add(patience));
+        }
+        self.look(now)
+    }
+
+    /// The pass broke off: what was delivered is, but it proves nothing about the rest.
+    pub fn pass_broken(&mut self, now: u64) -> Verdict {
+        self.pass = None;
+        self.look(now)
+    }
+
+    /// The verdict at this time; cheap as long as nothing can have changed. During a pass, the
+    /// pass is to be read on.
+    pub fn poll(&mut self, now: u64) -> Verdict {
+        if self.pass.is_some() {
+            return Verdict::ReadOn { after: Duration::ZERO };
+        }
+        match self.verdict {
+            Verdict::Joined | Verdict::Unsure => self.verdict,
+            Verdict::ReadOn { .. } => {
+                Verdict::ReadOn { after: Duration::from_nanos(self.until.saturating_sub(now)) }
+            }
+            Verdict::WaitAttach { .. } => {
+                let grown = self.held() > self.looked_len;
+                let again = self.looked_at.saturating_add(LOOK_NANOS);
+                let doubled = grown && self.held() >= self.looked_len.saturating_mul(2);
+                if now >= self.until || doubled || (grown && now >= again) {
+                    return self.look(now);
+                }
+                let until = if grown { self.until.min(again) } else { self.until };
+                Verdict::WaitAttach { at_most: Duration::from_nanos(until - now) }
+            }
+        }
+    }
+
+    /// What of `source` is left to deliver; meaningful after `Joined` or `Unsure`.
+    pub fn rest(&self, source: Source) -> Rest<'_> {
+        self.sides[source as usize].rest(self.ended_at.is_some())
+    }
+
+    /// The attach bytes that are held, both sources.
+    pub fn held(&self) -> usize {
+        self.sides.iter().map(|side| side.live.raw.len()).sum()
+    }
+
+    fn look(&mut self, now: u64) -> Verdict {
+        let held = self.held();
+        let moment = Moment {
+            now,
+            arrival: nanos(self.config.arrival),
+            sure: self.sure,
+            late: self.patient_until.is_some_and(|until| now >= until),
+            pressed: held > self.config.limit / 2,
+            ended: self.ended_at.is_some(),
+            overdue: self.last_pass.saturating_add(nanos(self.config.patience)),
+        };
+        let (mut read, mut wait) = (false, None::<u64>);
+        for side in &mut self.sides {
+            side.log.settle(now, moment.arrival, self.last_pass);
+            match side.step(&moment) {
+                Step::Done => {}
+                Step::Read => read = true,
+                Step::Wait(until) => wait = Some(wait.unwrap_or(until).min(until)),
+            }
+        }
+        (self.looked_at, self.looked_len) = (now, held);
+        self.verdict = match wait {
+            _ if read => self.read_on(now),
+            Some(until) => {
+                self.until = until;
+                Verdict::WaitAttach { at_most: Duration::from_nanos(until.saturating_sub(now)) }
+            }
+            None if self.sides.iter().any(|side| side.unsure) => Verdict::Unsure,
+            None => Verdict::Joined,
+        };
+        self.verdict
+    }
+
+    /// Before a pass can be sure, wait for that; then ever longer.
+    fn read_on(&mut self, now: u64) -> Verdict {
+        let sure_from = self.config.attached_at.saturating_add(nanos(self.config.lag));
+        self.until = if self.sure {
+            let millis = BACKOFF_MILLIS[self.passes.min(BACKOFF_MILLIS.len() - 1)];
+            self.passes += 1;
+            now.saturating_add(millis * 1_000_000)
+        } else {
+            sure_from.max(now)
+        };
+        Verdict::ReadOn { after: Duration::from_nanos(self.until - now) }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,202 @@
+//! One pass over a container's log through the `logs` door, and the place where the next goes on.
+
+use std::cell::RefCell;
+
+use super::backlog::Backlog;
+use super::follow::Follower;
+use super::intake::Intake;
+use crate::docker::Source;
+use crate::docker::logs::Parts;
+use crate::docker::request::LogsQuery;
+use crate::doors::cursor::Cursor;
+use crate::doors::resume::{Replay, Resume};
+use crate::transport::daemon::{DaemonError, Streaming};
+
+/// How far a container's log has been read.
+pub struct Place {
+    cursor: Cursor,
+    parts: [Parts; 2],
+    /// Finds the end of what attach delivered before; `None` where nothing was.
+    resume: Option<Resume>,
+    /// Of the first pass: at most so many lines, and when it was asked for.
+    tail: Option<(u64, u64)>,
+    clean: bool,
+}
+
+/// Why a pass did not come to the end of the log.
+pub enum PassError {
+    /// The container is gone, and its log with it.
+    Gone,
+    /// The daemon cannot read this log; its words.
+    Unreadable(String),
+    /// The connection broke.
+    Broken(String),
+}
+
+impl Place {
+    /// Before the newest `tail` lines, or all of them, as they are `now`.
+    pub fn backlog(tail: Option<u64>, now: u64) -> Place {
+        Place { tail: tail.map(|lines| (lines, now)), ..Place::since(0) }
+    }
+
+    /// Before the first message at or after `nanos` (since 1970, daemon's clock).
+    pub fn since(nanos: u64) -> Place {
+        Place {
+            cursor: Cursor::at(nanos),
+            parts: Default::default(),
+            resume: None,
+            tail: None,
+            clean: false,
+        }
+    }
+
+    /// Behind what attach delivered.
+    pub fn after(resume: Resume) -> Place {
+        let since = resume.since();
+        Place { resume: Some(resume), ..Place::since(since) }
+    }
+
+    /// Says that nothing is unread as long as the container does not run again.
+    pub fn set_clean(&mut self) {
+        self.clean = true;
+    }
+
+    /// See [`Place::set_clean`].
+    pub fn is_clean(&self) -> bool {
+        self.clean
+    }
+
+    /// What to ask the daemon for.
+    fn query(&self, sources: &[Source], follow: bool) -> LogsQuery {
+        let tail = self.tail.map(|(lines, _)| lines);
+        LogsQuery { since: self.cursor.since(sources), until: None, tail, follow }
+    }
+
+    /// Hands a message on if it was not delivered before.
+    fn take(&mut self, source: Source, ts: u64, bytes: &[u8], intake: &mut Intake) {
+        if !self.cursor.accept(source, ts) {
+            return;
+        }
+        let parts = &mut self.parts;
+        match &mut self.resume {
+            Some(resume) => {
+                resume.logged(source, ts, bytes, &mut |replay| deliver(&replay, parts, intake));
+            }
+            None => {
+                let replay = Replay { source, ts, newline_first: false, bytes };
+                deliver(&replay, parts, intake);
+            }
+        }
+    }
+
+    /// The pass was read to its end.
+    fn end_pass(&mut self, intake: &mut Intake) {
+        self.cursor.end_pass();
+        let parts = &mut self.parts;
+        if let Some(resume) = &mut self.resume {
+            resume.pass_ended(&mut |replay| deliver(&replay, parts, intake));
+        }
+        // Lines that were left out because of the limit stay left out.
+        if let Some((_, asked_at)) = self.tail.take()
+            && self.cursor.since(&Source::ALL).is_none()
+        {
+            self.cursor = Cursor::at(asked_at);
+        }
+    }
+}
+
+fn deliver(replay: &Replay<'_>, parts: &mut [Parts; 2], intake: &mut Intake) {
+    let Replay { source, ts, newline_first, bytes } = *replay;
+    let omitted = parts[source as usize].newline_before(ts, bytes);
+    let omitted = match intake.seam() {
+        Some(seam) => seam.logged(source, ts, bytes),
+        None => omitted,
+    };
+    if newline_first || omitted {
+        intake.deliver(source, b"\n", ts);
+    }
+    intake.deliver(source, bytes, ts);
+}
+
+/// Reads from `place` to the end of the log; with `follow` until the container stops.
+pub async fn read(
+    follower: &Follower,
+    place: &mut Place,
+    tty: bool,
+    follow: bool,
+) -> Result<(), PassError> {
+    let sources: &[Source] = if tty { &[Source::Stdout] } else { &Source::ALL };
+    let daemon = follower.crew.daemon();
+    let request = daemon.api.logs(&follower.id, &place.query(sources, follow));
+    let began = follower.crew.now();
+    let answer = daemon.stream(&request, |closer| follower.mail.opened(closer)).await;
+    let stream = answer.map_err(refused)?;
+    place.cursor.begin_pass();
+    if let Some(resume) = &mut place.resume {
+        resume.pass_begins(began);
+    }
+    if let Some(seam) = follower.intake.borrow_mut().seam() {
+        seam.pass_begins(began);
+    }
+    let result = read_messages(stream, place, tty, &follower.intake).await;
+    let now = follower.crew.now();
+    let mut intake = follower.intake.borrow_mut();
+    match &result {
+        Ok(()) => {
+            place.end_pass(&mut intake);
+            if let Some(seam) = intake.seam() {
+                let _ = seam.pass_ended(now);
+            }
+        }
+        Err(_) => {
+            if let Some(seam) = intake.seam() {
+                let _ = seam.pass_broken(now);
+            }
+        }
+    }
+    result
+}
+
+async fn read_messages(
+    mut stream: Streaming,
+    place: &mut Place,
+    tty: bool,
+    intake: &RefCell<Intake>,
+) -> Result<(), PassError> {
+    let mut log = Backlog::new(tty);
+    loop {
+        let mut corrupt = None;
+        let more = stream
+            .next(&mut |bytes| {
+                let mut intake = intake.borrow_mut();
+                let pushed =
+                    log.push(bytes, &mut |source, ts, text| {
+                        place.take(source, ts, text, &mut intake);
+                    });
+                corrupt = corrupt.take().or(pushed.err());
+            })
+            .await;
+        if let Some(error) = corrupt {
+            return Err(PassError::Broken(error.to_string()));
+        }
+        if !more.map_err(refused)? {
+            break;
+        }
+        stream.breathe().await;
+    }
+    let mut intake = intake.borrow_mut();
+    log.finish(&mut |source, ts, text| place.take(source, ts, text, &mut intake));
+    match log.complaint {
+        // In-band: the daemon met an error while it read.
+        Some(words) => Err(PassError::Broken(format!("the daemon says: {words}"))),
+        None => Ok(()),
+    }
+}
+
+fn refused(error: DaemonError) -> PassError {
+    match error.status() {
+        Some(404 | 409) => PassError::Gone,
+        Some(_) => PassError::Unreadable(error.to_string()),
+        None => PassError::Broken(error.to_string()),
+    }
+}
