@@ -15,6 +15,7 @@ use super::{
     IoChoice, MAX_LINE_RANGE, SHARDS_MAX, Settings, SyslogFormat, SyslogSettings, TlsSettings,
     value,
 };
+use crate::route::uri::{self, parse_routes};
 use crate::route::{RouteSpec, Selector};
 
 /// Of a value that is shown in an error, at most so many characters.
@@ -382,33 +383,6 @@ fn console_route() -> RouteSpec {
     }
 }
 
-/// Stands in for `route::uri::parse_routes` until that is merged: no escapes, no selectors.
-fn parse_routes(
-    text: &str,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Vec<RouteSpec>, String> {
-    let expand = |part: &str| match part.split_once('$') {
-        Some((before, name)) => format!("{before}{}", env(name).unwrap_or_default()),
-        None => part.to_string(),
-    };
-    let parse = |part: String| {
-        let (scheme, rest) = part.split_once("://").ok_or("is not a route URI")?;
-        let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (adapter, transport) = match scheme.split_once('+') {
-            Some((adapter, transport)) => (adapter, Some(transport.to_string())),
-            None => (scheme, None),
-        };
-        let option = |pair: &str| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (name.to_string(), value.to_string())
-        };
-        let options = query.split('&').filter(|pair| !pair.is_empty()).map(option).collect();
-        let (adapter, address) = (adapter.to_string(), address.to_string());
-        Ok(RouteSpec { adapter, transport, address, options, ..console_route() })
-    };
-    text.split(',').filter(|part| !part.is_empty()).map(|part| parse(expand(part))).collect()
-}
-
 /// Checks what the routes' options have in common; the rest is for the sinks to check.
 fn check_routes(settings: &Settings) -> Result<(), ConfigError> {
     for route in &settings.routes {
@@ -425,18 +399,18 @@ fn check_routes(settings: &Settings) -> Result<(), ConfigError> {
 
 /// Options that nothing reads: a slip of the pen, most likely.
 fn unknown_options(routes: &[RouteSpec]) -> Vec<String> {
-    let known = |name: &str| table::SETTINGS.iter().any(|setting| setting.option == Some(name));
-    let mut warnings = Vec::new();
-    for route in routes {
-        for (name, _) in route.options.iter().filter(|(name, _)| !known(name)) {
-            warnings.push(format!(
-                "route {}: option {} is not known and has no effect; see logchute settings",
-                route.id,
-                shown(name)
-            ));
-        }
-    }
-    warnings
+    let known: Vec<&str> = table::SETTINGS.iter().filter_map(|setting| setting.option).collect();
+    let warning = |route: &RouteSpec, name: String| {
+        let (id, name) = (&route.id, shown(&name));
+        format!("route {id}: option {name} is not known and has no effect; see logchute settings")
+    };
+    routes
+        .iter()
+        .flat_map(|route| {
+            let unknown = uri::unknown_options(route, &known);
+            unknown.into_iter().map(|name| warning(route, name))
+        })
+        .collect()
 }
 
 fn no_template(text: &str) -> Result<String, String> {

@@ -13,6 +13,7 @@ use crate::metrics::RouteCounters;
 use crate::route::RouteSpec;
 use crate::route::filter::LineFilter;
 use crate::route::select::Selection;
+use crate::route::uri::display;
 use crate::shard::command::{Clock, Greeting};
 use crate::shard::lane::Route;
 use crate::sink;
@@ -76,7 +77,7 @@ fn route(spec: &RouteSpec, settings: &Settings) -> Result<Route, String> {
     let buffer = settings.buffer_of(spec).map_err(|error| error.to_string())?;
     let counters = (0..settings.shards).map(|_| Arc::<RouteCounters>::default()).collect();
     Ok(Route {
-        display: spec.to_string(),
+        display: display(spec),
         snapshot: RouteSnapshot::new(spec),
         selection,
         filter: (!filter.keeps_all()).then_some(filter),

@@ -2,9 +2,7 @@
 //! stop.
 
 use std::collections::VecDeque;
-use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
 use super::registry::{Order, Registry};
-use crate::docker::events::{EventLines, parse_event};
+use crate::docker::events::{DockerEvent, EventLines, parse_event};
 use crate::docker::inspect::{Listed, parse_list};
 use crate::docker::request::{Api, negotiate};
 use crate::shard::command::{Clock, Command, Greeting};

@@ -60,6 +60,12 @@ impl Tail {
         self.at = (self.at + turn.len()) % TAIL;
     }
 
+    /// Forgets what was noted: what comes next does not continue it.
+    pub fn forget(&mut self) {
+        self.ring.clear();
+        self.at = 0;
+    }
+
     /// The bytes, oldest first.
     fn bytes(&self) -> Vec<u8> {
         let (new, old) = self.ring.split_at(self.at.min(self.ring.len()));

@@ -558,6 +558,11 @@ impl Seam {
         self.sides[source as usize].rest(self.ended_at.is_some())
     }
 
+    /// All the attach bytes of `source` that are held, for where there is no log to join.
+    pub fn held_bytes(&self, source: Source) -> &[u8] {
+        &self.sides[source as usize].live.raw
+    }
+
     /// The attach bytes that are held, both sources.
     pub fn held(&self) -> usize {
         self.sides.iter().map(|side| side.live.raw.len()).sum()

@@ -11,6 +11,7 @@
 //!   first;
 //! * on a ring thread nothing is submitted while a task merely yields: no task yields there.
 
+pub mod fd;
 pub mod pool;
 pub mod stream;
 

@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio_uring::buf::BoundedBuf;
 
 use super::Driver;
+use super::fd::watched;
 use super::pool::{Lease, Pool};
 
 /// What an io_uring read takes at most: it pins a buffer of its own for as long as the socket is
@@ -73,7 +74,7 @@ impl Stream {
     fn new(driver: Driver, socket: OwnedFd) -> io::Result<Stream> {
         let fd = socket.as_raw_fd();
         let socket = match driver {
-            Driver::Poll => Socket::Poll(AsyncFd::new(socket)?),
+            Driver::Poll => Socket::Poll(watched(socket)?),
             Driver::Ring => {
                 let stream = std::os::unix::net::UnixStream::from(socket);
                 // On a non-blocking socket io_uring would answer EAGAIN rather than wait.

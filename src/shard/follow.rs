@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Crew;
 use super::command::Origin;
-use super::intake::{Ended, HELD_MAX, Intake, nanos};
+use super::intake::{Ended, HELD_MAX, Intake};
 use super::mail::Mailbox;
 use super::pass::{PassError, Place};
 use crate::docker::inspect::{Container, State, ignored, parse_inspect};
@@ -439,7 +439,6 @@ impl Follower {
             Unread::Log(place) => place,
             Unread::Nothing => return Ok(()),
         };
-        place.know(&self.container);
         let result = super::pass::read(self, &mut place, self.container.tty, follow).await;
         self.unread = Unread::Log(place);
         result

@@ -16,6 +16,7 @@ use super::link::{Action, Event, Link};
 use super::queue::Queue;
 use super::{DatagramTarget, Shore, StreamTarget, resolve, stream};
 use crate::buffer::Chunk;
+use crate::io::fd::watched;
 
 /// Datagrams per system call.
 const BATCH: usize = 64;
@@ -83,7 +84,7 @@ async fn connect(target: &DatagramTarget) -> io::Result<AsyncFd<OwnedFd>> {
         }
     };
     SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER)?;
-    AsyncFd::new(socket)
+    watched(socket)
 }
 
 /// Sends until the socket fails (`Err`), the queue is done or the name should be looked up again.
