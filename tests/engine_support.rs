@@ -1,8 +1,7 @@
 //! The tests' own parts, tested: an account that cannot complain, an engine that answers wrongly
-//! or a receiver that loses bytes would prove nothing.
+//! or a talker that writes something else would prove nothing.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -11,12 +10,9 @@ mod support;
 use support::checker::{Account, Run};
 use support::docker::{Docker, SecondDaemon};
 use support::engine::{Ask, Engine, Fault, Stream, frame, inspect};
-use support::pki::Pki;
-use support::receivers::{StreamSink, UdpSink};
 use support::wait_until;
 
 const ID: &str = "3edafbdfe8dbd1349ef2c5ae783545a50a2502d1886b231de6aae0f6d4bf417d";
-
 
 #[test]
 fn the_account_complains_of_each_kind_of_fault() {
@@ -34,7 +30,8 @@ fn the_account_complains_of_each_kind_of_fault() {
     for n in [3, 1, 1, 6] {
         bad.take(line(n).as_bytes());
     }
-    for text in ["@a 00000002 abxd", "@a 00000099 abcd", "@a 00000002 abc", "@b 00000002 abcd", ""] {
+    for text in ["@a 00000002 abxd", "@a 00000099 abcd", "@a 00000002 abc", "@b 00000002 abcd", ""]
+    {
         bad.take(text.as_bytes());
     }
     let totals = bad.totals();
@@ -146,53 +143,6 @@ fn the_scripted_engine_misbehaves_when_told() {
     assert!(UnixStream::connect(engine.socket()).is_err());
     engine.up();
     assert!(text(&list(&engine)).ends_with("[]\n"));
-}
-
-#[test]
-fn our_own_receivers_keep_every_byte() {
-    let mut tcp = StreamSink::tcp();
-    let mut first = TcpStream::connect(tcp.address()).unwrap();
-    first.write_all(b"one\n").unwrap();
-    assert!(wait_until(Duration::from_secs(5), || tcp.newlines() == 1));
-    tcp.down();
-    assert!(matches!(first.read(&mut [0]), Ok(0) | Err(_)), "the connection has ended");
-    assert!(TcpStream::connect(tcp.address()).is_err());
-    tcp.up();
-    TcpStream::connect(tcp.address()).unwrap().write_all(b"two\n").unwrap();
-    assert!(wait_until(Duration::from_secs(5), || tcp.newlines() == 2));
-    assert_eq!(tcp.received(), [b"one\n".to_vec(), b"two\n".to_vec()]);
-
-    let udp = UdpSink::new();
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    for datagram in [&b"a"[..], b"", b"bc\n"] {
-        socket.send_to(datagram, udp.address()).unwrap();
-    }
-    assert!(wait_until(Duration::from_secs(5), || udp.received().len() == 3));
-    assert_eq!(udp.received(), [b"a".to_vec(), Vec::new(), b"bc\n".to_vec()]);
-}
-
-#[test]
-fn our_own_tls_receiver_shows_its_certificate() {
-    use rustls::pki_types::{CertificateDer, pem::PemObject};
-    let pki = Pki::new();
-    let sink = StreamSink::tls(&pki, false);
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(pki.ca()).unwrap()).unwrap();
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = "localhost".try_into().unwrap();
-    let client = rustls::ClientConnection::new(config.into(), name).unwrap();
-    let mut stream =
-        rustls::StreamOwned::new(client, TcpStream::connect(sink.address()).unwrap());
-    stream.write_all(b"secret\n").unwrap();
-    stream.flush().unwrap();
-    assert!(wait_until(Duration::from_secs(5), || sink.newlines() == 1), "{:?}", sink.errors());
-    assert_eq!(sink.tls_seen()[0].version, "TLSv1.3");
-    assert_eq!(sink.tls_seen()[0].client, None);
 }
 
 /// Reads the log of a finished talker back through `docker logs`: the account must be perfect.

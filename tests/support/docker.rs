@@ -361,6 +361,9 @@ impl SecondDaemon {
             daemon.kill();
         }
         self.wait_for_containerd();
+        // Where process 1 does not reap orphans, the dead containerd stays a zombie, which the
+        // next dockerd would take for the living one and wait for in vain.
+        let _ = std::fs::remove_file(self.path("exec/containerd/containerd.pid"));
     }
 
     /// Waits for the end of the daemon's own containerd, which follows the daemon's.
@@ -413,7 +416,8 @@ impl Drop for SecondDaemon {
 /// Unmounts what is mounted below `folder`, the deepest first.
 fn unmount_below(folder: &str) {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
-    let below = mounts.lines().filter_map(|l| l.split(' ').nth(1)).filter(|m| m.starts_with(folder));
+    let below =
+        mounts.lines().filter_map(|l| l.split(' ').nth(1)).filter(|m| m.starts_with(folder));
     for mount in below.collect::<Vec<_>>().into_iter().rev() {
         let _ = Command::new("umount").args(["-l", mount]).stderr(Stdio::null()).status();
     }

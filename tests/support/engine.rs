@@ -387,9 +387,7 @@ impl Engine {
 
     /// Waits until someone listens to events and is attached to each of `ids`.
     pub(crate) fn wait_followed(&self, ids: &[&str], limit: Duration) -> bool {
-        wait_until(limit, || {
-            self.listeners() > 0 && ids.iter().all(|id| self.attached(id) > 0)
-        })
+        wait_until(limit, || self.listeners() > 0 && ids.iter().all(|id| self.attached(id) > 0))
     }
 }
 
@@ -595,8 +593,8 @@ fn logs(state: &mut State, id: &str, request: &Request) -> Vec<u8> {
         let whole = if container.tty() { bytes } else { frame(message.stream, &bytes) };
         body.extend_from_slice(&chunk(&whole));
     }
-    let mut answer = b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nTransfer-Encoding: chunked\r\n\r\n"
-        .to_vec();
+    let mut answer =
+        b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     answer.extend_from_slice(&body);
     answer.extend_from_slice(b"0\r\n\r\n");
     answer

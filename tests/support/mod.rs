@@ -17,6 +17,7 @@ pub(crate) mod logchute;
 pub(crate) mod pki;
 pub(crate) mod process;
 pub(crate) mod receivers;
+pub(crate) mod rig;
 pub(crate) mod syslogd;
 
 /// Says `text` on standard error past the test harness, which swallows what passing tests print.

@@ -216,9 +216,10 @@ fn read_tls(
     let named = |cert: &CertificateDer<'_>| {
         memchr::memmem::find(cert.as_ref(), CLIENT_NAME.as_bytes()).is_some()
     };
-    let client = tls.peer_certificates().and_then(|chain| chain.first()).map(|cert| {
-        if named(cert) { CLIENT_NAME.to_owned() } else { "another name".to_owned() }
-    });
+    let client = tls
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .map(|cert| if named(cert) { CLIENT_NAME.to_owned() } else { "another name".to_owned() });
     shared.connections.lock().unwrap()[index].tls =
         Some(TlsSeen { version: version.into(), client });
     read_all(shared, index, StreamOwned::new(tls, socket))
