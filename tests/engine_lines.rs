@@ -194,6 +194,7 @@ fn a_line_beyond_max_line_is_cut_and_counted_not_lost() {
         let _long = rig.run(&[], &["long", "1000000"]);
         let came = wait_until(LONG, || rig.sink.total() >= before + 1_000_000);
         assert!(came, "{} bytes", rig.sink.total() - before);
+        assert_eq!(rig.program.metric("logchute_cut_lines"), 1.0, "{}", rig.program.metrics());
         let received = rig.received();
         let lines: Vec<_> = received.split_inclusive(|&b| b == b'\n').collect();
         assert!(lines.len() >= 1_000_000 / 65_536, "{} parts", lines.len());

@@ -370,6 +370,11 @@ impl Engine {
         self.state().requests.iter().filter(|r| kind_of(r).0 == ask).count()
     }
 
+    /// Whether there is a container of this id.
+    pub(crate) fn knows(&self, id: &str) -> bool {
+        self.state().find(id).is_some()
+    }
+
     /// How many are attached to the container now.
     pub(crate) fn attached(&self, id: &str) -> usize {
         self.state().must_find(id).attached.len()
