@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -295,13 +297,24 @@ impl Drop for UdpSink {
     }
 }
 
-/// A port of loopback on which nothing listens, neither TCP nor UDP, at the time of asking.
+/// A port of loopback on which nothing listens, neither TCP nor UDP, and which no other test gets
+/// while this process lives.
+///
+/// It lies below the range that the kernel takes outgoing connections' ports from. An abstract
+/// unix socket of its number is what reserves it among test processes.
 pub(crate) fn free_port() -> u16 {
-    loop {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        if UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+    static RESERVED: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+    let mut reserved = RESERVED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    for port in 20_000..32_000 {
+        let name = UnixAddr::from_abstract_name(format!("logchute-test-port-{port}")).unwrap();
+        let Ok(reservation) = UnixListener::bind_addr(&name) else { continue };
+        let place = (Ipv4Addr::LOCALHOST, port);
+        let free = TcpListener::bind(place).is_ok() && UdpSocket::bind(place).is_ok();
+        // A port that something else has is kept too: it need not be tried again.
+        reserved.push(reservation);
+        if free {
             return port;
         }
     }
+    panic!("no port of 20000 to 31999 is free");
 }

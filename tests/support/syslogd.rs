@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::pki::Pki;
-use super::process::Process;
+use super::process::{Process, stopped};
 use super::receivers::free_port;
 use super::{skipped, wait_until};
 
@@ -159,6 +159,9 @@ impl Syslogd {
     /// Makes it stand still (SIGSTOP): connections stay, nothing is read.
     pub(crate) fn freeze(&mut self) {
         self.signal("STOP");
+        // Each thread stops when it next runs: the signal alone says nothing yet.
+        let pid = self.process.as_ref().map_or(0, Process::pid);
+        assert!(wait_until(Duration::from_secs(5), || stopped(pid)), "it does not stand still");
     }
 
     /// Lets it go on (SIGCONT).
