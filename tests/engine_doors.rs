@@ -1,0 +1,313 @@
+//! Both doors to a container's lines, and a daemon that misbehaves: a scripted engine, the real
+//! program, and an account of every line.
+
+use std::time::Duration;
+
+mod support;
+
+use support::checker::{Account, Run, Totals};
+use support::engine::{Ask, Engine, Fault, Stream, inspect};
+use support::logchute::{Logchute, Setup};
+use support::receivers::StreamSink;
+use support::{drivers, wait_until};
+
+const ID: &str = "3edafbdfe8dbd1349ef2c5ae783545a50a2502d1886b231de6aae0f6d4bf417d";
+const SOON: Duration = Duration::from_secs(10);
+
+/// A scripted engine, the program with a raw TCP route, and what comes out of it.
+struct Scene {
+    engine: Engine,
+    sink: StreamSink,
+    setup: Setup,
+}
+
+impl Scene {
+    fn new(io: &str) -> Scene {
+        let (engine, sink) = (Engine::new(), StreamSink::tcp());
+        let route = format!("raw+tcp://{}", sink.address());
+        let setup = Setup::new(io).engine(Some(&engine.host())).env("SHARDS", "1").arg(&route);
+        Scene { engine, sink, setup }
+    }
+
+    /// A scene with one running container, which has the lines `1..=written` behind it.
+    fn with_container(io: &str, written: u64) -> Scene {
+        let scene = Scene::new(io);
+        scene.engine.add(inspect(ID, "web"), true);
+        scene.write(1, written);
+        scene
+    }
+
+    fn start(&self) -> Logchute {
+        let program = self.setup.start();
+        let ids: Vec<&str> = if self.engine.knows(ID) { vec![ID] } else { Vec::new() };
+        assert!(self.engine.wait_followed(&ids, SOON), "not followed: {}", program.stderr());
+        program
+    }
+
+    /// Lines `from..=to`, every tenth to standard error.
+    fn write(&self, from: u64, to: u64) {
+        for n in from..=to {
+            let stream = if n.is_multiple_of(10) { Stream::Err } else { Stream::Out };
+            self.engine.write(ID, stream, format!("@web {n:08} abcdefgh\n").as_bytes());
+        }
+    }
+
+    /// Waits for `lines` lines, ends the program, and takes the account of `first..first + lines`.
+    fn account(&self, mut program: Logchute, first: u64, lines: u64) -> (Totals, String) {
+        wait_until(SOON, || self.sink.newlines() >= lines as usize);
+        std::thread::sleep(Duration::from_millis(200));
+        let ended = program.stop();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+        wait_until(Duration::from_millis(500), || self.sink.newlines() >= lines as usize);
+        let mut account = Account::default();
+        account.expect("@web", Run { first, count: lines, bytes: 23, stderr_every: 10 });
+        account.take_lines(&self.sink.received().concat());
+        (account.totals(), ended.stderr)
+    }
+}
+
+#[test]
+fn what_was_written_before_comes_with_backlog_and_only_then() {
+    for io in drivers() {
+        for (env, first) in [
+            (&[("BACKLOG", "true")][..], 1),
+            (&[("BACKLOG", "true"), ("TAIL", "5")], 96),
+            (&[("BACKLOG", "true"), ("TAIL", "all")], 1),
+            (&[("BACKLOG", "false")], 101),
+            (&[], 101),
+        ] {
+            let mut scene = Scene::with_container(io, 100);
+            for (name, value) in env {
+                scene.setup = scene.setup.env(name, value);
+            }
+            let program = scene.start();
+            // No pause: the live lines come while the log is still being asked for.
+            scene.write(101, 150);
+            let (totals, said) = scene.account(program, first, 151 - first);
+            assert!(totals.perfect(), "{env:?} ({io}): {totals}: {said}");
+        }
+    }
+}
+
+#[test]
+fn the_head_of_a_container_that_starts_is_in_the_log_and_comes_first() {
+    for io in drivers() {
+        let scene = Scene::new(io);
+        let program = scene.start();
+        scene.engine.add(inspect(ID, "late"), false);
+        // The first lines are written before the event, as they are by real daemons.
+        scene.write(1, 20);
+        scene.engine.start(ID, Some(77));
+        scene.write(21, 40);
+        assert!(scene.engine.wait_followed(&[ID], SOON), "{}", program.stderr());
+        scene.write(41, 60);
+        let (totals, said) = scene.account(program, 1, 60);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+    }
+}
+
+#[test]
+fn a_container_that_is_gone_before_anyone_could_attach() {
+    for io in drivers() {
+        let scene = Scene::new(io);
+        let program = scene.start();
+        scene.engine.add(inspect(ID, "brief"), false);
+        scene.write(1, 10);
+        scene.engine.start(ID, Some(77));
+        scene.engine.die(ID);
+        let (totals, said) = scene.account(program, 1, 10);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+    }
+}
+
+#[test]
+fn an_attach_stream_that_ends_is_opened_again_without_a_gap() {
+    for io in drivers() {
+        let scene = Scene::with_container(io, 0);
+        let program = scene.start();
+        scene.write(1, 100);
+        wait_until(SOON, || scene.sink.newlines() >= 100);
+        scene.engine.detach(ID);
+        scene.write(101, 150);
+        assert!(wait_until(SOON, || scene.engine.attaches(ID) >= 2), "{}", program.stderr());
+        assert!(scene.engine.wait_followed(&[ID], SOON));
+        scene.write(151, 200);
+        let (totals, said) = scene.account(program, 1, 200);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        let attaches = scene.engine.attaches(ID);
+        assert!(attaches < 5, "{attaches} attach requests: a retry without a pause");
+    }
+}
+
+#[test]
+fn a_corrupt_frame_header_closes_that_one_stream_and_is_counted() {
+    for io in drivers() {
+        let scene = Scene::with_container(io, 0);
+        let other = "8407fb7ab7ca1800ec9f9dd45b781d97d7160b413542a64b074f98029fca633c";
+        scene.engine.add(inspect(other, "other"), true);
+        let program = scene.start();
+        assert!(scene.engine.wait_followed(&[ID, other], SOON));
+        scene.write(1, 50);
+        wait_until(SOON, || scene.sink.newlines() >= 50);
+        scene.engine.send_raw(ID, &[9, 1, 2, 3, 0xff, 0xff, 0xff, 0xff, b'x', b'\n']);
+        assert!(wait_until(SOON, || scene.engine.attaches(ID) >= 2), "{}", program.stderr());
+        assert!(scene.engine.wait_followed(&[ID], SOON));
+        scene.write(51, 100);
+        wait_until(SOON, || scene.sink.newlines() >= 100);
+        assert_eq!(program.metric("logchute_corrupt_streams"), 1.0, "{}", program.metrics());
+        assert_eq!(scene.engine.attaches(other), 1, "the other stream was touched");
+        let (totals, said) = scene.account(program, 1, 100);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+    }
+}
+
+#[test]
+fn a_daemon_that_goes_away_and_comes_back() {
+    for io in drivers() {
+        let mut scene = Scene::with_container(io, 0);
+        let program = scene.start();
+        scene.write(1, 100);
+        wait_until(SOON, || scene.sink.newlines() >= 100);
+        scene.engine.go_down();
+        std::thread::sleep(Duration::from_millis(700));
+        scene.write(101, 140);
+        scene.engine.up();
+        let limit = Duration::from_secs(20);
+        assert!(scene.engine.wait_followed(&[ID], limit), "{}", program.stderr());
+        scene.write(141, 200);
+        let (totals, said) = scene.account(program, 1, 200);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        assert!(said.contains("docker"), "the daemon's absence is worth a word: {said}");
+    }
+}
+
+#[test]
+fn a_start_event_of_a_container_that_is_already_gone() {
+    for io in drivers() {
+        let scene = Scene::with_container(io, 0);
+        let program = scene.start();
+        let gone = "8407fb7ab7ca1800ec9f9dd45b781d97d7160b413542a64b074f98029fca633c";
+        scene.engine.add(inspect(gone, "gone"), false);
+        scene.engine.start(gone, None);
+        scene.engine.destroy(gone);
+        scene.write(1, 50);
+        let (totals, said) = scene.account(program, 1, 50);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+    }
+}
+
+#[test]
+fn three_hundred_start_events_at_once() {
+    for io in drivers() {
+        let scene = Scene::new(io);
+        let mut program = scene.start();
+        let ids: Vec<String> = (0..300).map(|n| format!("{n:012x}{}", "a".repeat(52))).collect();
+        for (n, id) in ids.iter().enumerate() {
+            scene.engine.add(inspect(id, &format!("many{n}")), false);
+            scene.engine.write(id, Stream::Out, format!("@many{n} 00000001 abc\n").as_bytes());
+        }
+        ids.iter().for_each(|id| scene.engine.start(id, None));
+        wait_until(Duration::from_secs(20), || scene.sink.newlines() >= 300);
+        std::thread::sleep(Duration::from_millis(300));
+        let ended = program.stop();
+        let mut account = Account::default();
+        for n in 0..300 {
+            let bytes = format!("@many{n} 00000001 abc\n").len();
+            account.expect(&format!("@many{n}"), Run { bytes, ..Run::of(1) });
+        }
+        account.take_lines(&scene.sink.received().concat());
+        let totals = account.totals();
+        assert!(totals.perfect(), "{io}: {totals}: {}", ended.stderr);
+    }
+}
+
+/// Each bad answer at start: the program says so, keeps trying, and is well once the daemon is.
+#[test]
+fn a_daemon_that_answers_badly_is_told_of_and_asked_again() {
+    let said_with = [
+        (Ask::Ping, Fault::Garbage, ""),
+        (Ask::Ping, Fault::Close, ""),
+        (Ask::List, Fault::Status(500, "the disk is full"), "the disk is full"),
+        (Ask::List, Fault::NotJson, ""),
+        (Ask::List, Fault::Half, ""),
+        (Ask::Events, Fault::Status(403, "events are forbidden here"), "events are forbidden here"),
+        (Ask::Events, Fault::Garbage, ""),
+        (Ask::Inspect, Fault::Status(500, "cannot inspect"), ""),
+        (Ask::Inspect, Fault::NotJson, ""),
+        (Ask::Attach, Fault::Status(409, "the container is paused"), ""),
+        (Ask::Attach, Fault::Garbage, ""),
+        (Ask::Logs, Fault::Status(501, "driver does not support reading"), ""),
+    ];
+    for io in drivers() {
+        for (ask, fault, words) in said_with.clone() {
+            let mut scene = Scene::with_container(io, 20);
+            scene.setup = scene.setup.env("BACKLOG", "true");
+            scene.engine.fault(ask, Some(fault.clone()));
+            let mut program = scene.setup.start();
+            let asked = wait_until(SOON, || scene.engine.asked(ask) >= 1);
+            assert!(asked, "{ask:?} {fault:?} ({io}): never asked: {}", program.stderr());
+            let said = || program.stderr();
+            let tells = wait_until(SOON, || !said().is_empty() && said().contains(words));
+            assert!(tells, "{ask:?} {fault:?} ({io}): said only {:?}", said());
+            let begun = scene.engine.asked(ask);
+            std::thread::sleep(Duration::from_millis(500));
+            let rate = scene.engine.asked(ask) - begun;
+            assert!(rate < 20, "{ask:?} {fault:?}: {rate} tries in half a second");
+            assert!(program.process.ended().is_none(), "{ask:?} {fault:?}: {}", program.stderr());
+            scene.engine.fault(ask, None);
+            let limit = Duration::from_secs(30);
+            let followed = scene.engine.wait_followed(&[ID], limit);
+            assert!(followed, "{ask:?} {fault:?} ({io}): {}", program.stderr());
+            scene.write(21, 60);
+            // Where the log cannot be read, its lines are beyond reach; live ones are not.
+            let first = if ask == Ask::Logs { 21 } else { 1 };
+            let limit = Duration::from_secs(15);
+            wait_until(limit, || scene.sink.newlines() as u64 > 60 - first);
+            if ask == Ask::Logs {
+                let live = scene.sink.received().concat();
+                assert!(memchr::memmem::find(&live, b"@web 00000060").is_some(), "{live:?}");
+                program.stop();
+                continue;
+            }
+            let (totals, said) = scene.account(program, first, 61 - first);
+            assert!(totals.perfect(), "{ask:?} {fault:?} ({io}): {totals}: {said}");
+        }
+    }
+}
+
+/// SIGTERM while a receiver is down: it ends in time, and says what was not delivered.
+#[test]
+fn what_cannot_be_delivered_at_the_end_is_said() {
+    for io in drivers() {
+        let mut scene = Scene::with_container(io, 0);
+        scene.setup = scene.setup.env("DRAIN_TIMEOUT", "1s");
+        scene.sink.down();
+        let mut program = scene.start();
+        scene.write(1, 50);
+        std::thread::sleep(Duration::from_millis(500));
+        let begun = std::time::Instant::now();
+        let ended = program.stop();
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        assert!(ended.stderr.contains("50"), "50 lines were lost: {}", ended.stderr);
+    }
+}
+
+/// Without a daemon at start the program waits for one.
+#[test]
+fn a_daemon_that_is_not_there_at_start() {
+    for io in drivers() {
+        let mut scene = Scene::with_container(io, 0);
+        scene.engine.go_down();
+        let mut program = scene.setup.start();
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(program.process.ended().is_none(), "{}", program.stderr());
+        assert!(program.stderr().contains("docker.sock"), "{}", program.stderr());
+        scene.engine.up();
+        assert!(scene.engine.wait_followed(&[ID], Duration::from_secs(20)));
+        scene.write(1, 50);
+        let (totals, said) = scene.account(program, 1, 50);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+    }
+}

@@ -1,0 +1,246 @@
+//! Real rsyslog and syslog-ng as receivers, over every door of theirs; stopped, frozen and
+//! started again in the middle. Lines come from a scripted engine: what is tested is delivery.
+
+use std::time::{Duration, Instant};
+
+mod support;
+
+use support::checker::{Account, Run, Totals};
+use support::docker::Docker;
+use support::engine::{Engine, Stream, inspect};
+use support::logchute::{Logchute, Setup};
+use support::pki::Pki;
+use support::receivers::{StreamSink, free_port};
+use support::rig::{in_parallel, pattern};
+use support::syslogd::{Door, Kind, Syslogd};
+use support::{drivers, full, say};
+
+const ID: &str = "3edafbdfe8dbd1349ef2c5ae783545a50a2502d1886b231de6aae0f6d4bf417d";
+
+const KINDS: [Kind; 2] = [Kind::Rsyslog, Kind::SyslogNg];
+
+/// The program with a syslog route to `door` of `receiver`.
+fn route(io: &str, receiver: &Syslogd, door: Door, pki: &Pki, filter: &str) -> Setup {
+    let framing = if door.counted() { "octet-counted" } else { "traditional" };
+    // By name for TLS, so that the certificate's name is checked.
+    let host = if door.transport() == "tls" { "localhost" } else { "127.0.0.1" };
+    let port = receiver.address(door).port();
+    Setup::new(io)
+        .env("SYSLOG_TCP_FRAMING", framing)
+        .env("LOGSPOUT_TLS_CA_CERTS", &pki.ca().display().to_string())
+        .arg(&format!("syslog+{}://{host}:{port}{filter}", door.transport()))
+}
+
+/// A scripted engine with one container, and the program following it.
+fn follow(setup: Setup) -> (Engine, Logchute) {
+    let engine = Engine::new();
+    engine.add(inspect(ID, "web"), true);
+    let program = setup.engine(Some(&engine.host())).start();
+    assert!(engine.wait_followed(&[ID], Duration::from_secs(10)), "{}", program.stderr());
+    (engine, program)
+}
+
+fn line(n: u64) -> Vec<u8> {
+    let padding = b"abcdefghijklmnopqrstuvwxyz0123456789".iter().cycle();
+    let mut line = format!("@web {n:08} ").into_bytes();
+    line.extend(padding.take(63 - line.len()));
+    line.push(b'\n');
+    line
+}
+
+/// Writes lines `from..=to` at `rate` a second, every tenth to standard error.
+fn write_lines(engine: &Engine, from: u64, to: u64, rate: u64) {
+    let begun = Instant::now();
+    for (i, n) in (from..=to).enumerate() {
+        let stream = if n.is_multiple_of(10) { Stream::Err } else { Stream::Out };
+        engine.write(ID, stream, &line(n));
+        let due = Duration::from_micros(1_000_000 * (i as u64 + 1) / rate);
+        if due > begun.elapsed() + Duration::from_millis(5) {
+            std::thread::sleep(due.saturating_sub(begun.elapsed()));
+        }
+    }
+}
+
+fn totals(records: &[u8], count: u64) -> Totals {
+    let mut account = Account::default();
+    account.expect("@web", Run { stderr_every: 10, ..Run::of(count) });
+    account.take_lines(records);
+    account.totals()
+}
+
+#[test]
+fn every_door_of_rsyslog_and_syslog_ng_gets_every_line() {
+    let pki = Pki::new();
+    for kind in KINDS {
+        let Some(mut receiver) = Syslogd::start(kind, &pki) else { continue };
+        for io in drivers() {
+            for door in Door::ALL {
+                let before = receiver.records().len();
+                let count = if door == Door::Udp { 2000 } else { 20_000 };
+                let (engine, mut program) = follow(route(io, &receiver, door, &pki, ""));
+                let rate = if door == Door::Udp { 20_000 } else { 1_000_000 };
+                write_lines(&engine, 1, count, rate);
+                let have = memchr::memchr_iter(b'\n', &receiver.records()[..before]).count();
+                receiver.wait_for(have + count as usize, Duration::from_secs(5));
+                let ended = program.stop();
+                let totals = totals(&receiver.records()[before..], count);
+                say(&format!("{kind:?} {door:?} ({io}): {totals}"));
+                assert!(totals.perfect(), "{kind:?} {door:?} ({io}): {totals}: {}", ended.stderr);
+                assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+            }
+        }
+        // A receiver takes the header for what it is only if it is well-formed.
+        let first = receiver.records();
+        let first = String::from_utf8_lossy(first.split(|&b| b == b'\n').next().unwrap_or(b""));
+        assert!(first.starts_with("<14>1 20"), "{kind:?}: {first}");
+        let rest = " 3edafbdfe8db web 4242 - - @web 00000001 abc";
+        assert!(first.contains(rest), "{kind:?}: {first}");
+        receiver.stop();
+    }
+}
+
+/// Frozen (SIGSTOP) and thawed, the receiver keeps its connection: nothing at all may be lost.
+#[test]
+fn a_frozen_receiver_gets_everything_when_it_thaws() {
+    let pki = Pki::new();
+    for kind in KINDS {
+        for (io, door) in drivers().into_iter().flat_map(|io| [(io, Door::Tcp), (io, Door::Tls)]) {
+            let Some(mut receiver) = Syslogd::start(kind, &pki) else { continue };
+            let (engine, mut program) = follow(route(io, &receiver, door, &pki, ""));
+            write_lines(&engine, 1, 5000, 10_000);
+            receiver.freeze();
+            write_lines(&engine, 5001, 60_000, 1_000_000);
+            std::thread::sleep(Duration::from_secs(1));
+            receiver.thaw();
+            write_lines(&engine, 60_001, 65_000, 10_000);
+            receiver.wait_for(65_000, Duration::from_secs(10));
+            program.stop();
+            let totals = totals(&receiver.records(), 65_000);
+            say(&format!("{kind:?} {door:?} frozen ({io}): {totals}"));
+            assert!(totals.perfect(), "{kind:?} {door:?} ({io}): {totals}");
+        }
+    }
+}
+
+/// Stopped for a while under steady lines, and started again. What the receiver's kernel took and
+/// the receiver never read is beyond anyone's reach: of the rest, nothing may be missing.
+#[test]
+fn a_receiver_that_is_stopped_and_started_misses_nothing_that_fits_the_buffer() {
+    let pki = Pki::new();
+    let (rate, away) = if full() { (5000, 20) } else { (5000, 3) };
+    let count = rate * (away + 4);
+    for kind in KINDS {
+        let doors = [Door::Tcp, Door::Tls, Door::TcpCounted];
+        for (io, door) in drivers().into_iter().flat_map(|io| doors.map(|door| (io, door))) {
+            let Some(mut receiver) = Syslogd::start(kind, &pki) else { continue };
+            let (engine, mut program) = follow(route(io, &receiver, door, &pki, ""));
+            std::thread::scope(|scope| {
+                let writer = scope.spawn(|| write_lines(&engine, 1, count, rate));
+                std::thread::sleep(Duration::from_secs(2));
+                receiver.stop();
+                std::thread::sleep(Duration::from_secs(away));
+                receiver.launch();
+                writer.join().unwrap();
+            });
+            receiver.wait_for(count as usize, Duration::from_secs(10));
+            let ended = program.stop();
+            let totals = totals(&receiver.records(), count);
+            say(&format!("{kind:?} {door:?} away for {away} s ({io}): {totals}"));
+            // 50 ms of lines: what can be on its way to a program that is ending.
+            let in_flight = rate / 20;
+            assert!(totals.lost <= in_flight, "{kind:?} {door:?}: {totals}: {}", ended.stderr);
+            assert!(totals.damaged <= 1 && totals.unknown <= 1, "{kind:?} {door:?}: {totals}");
+            assert_eq!((totals.duplicated, totals.reordered), (0, 0), "{kind:?}: {totals}");
+        }
+    }
+}
+
+/// A receiver that is down at start delays nothing, and gets everything once it is there.
+#[test]
+fn a_receiver_that_is_down_at_start_delays_nothing_else() {
+    let pki = Pki::new();
+    for io in drivers() {
+        let Some(mut receiver) = Syslogd::start(Kind::Rsyslog, &pki) else { return };
+        receiver.stop();
+        let other = StreamSink::tcp();
+        let setup = route(io, &receiver, Door::Tcp, &pki, "")
+            .arg(&format!("raw+tcp://{}", other.address()))
+            .arg(&format!("raw+tcp://127.0.0.1:{}", free_port()));
+        let (engine, mut program) = follow(setup);
+        write_lines(&engine, 1, 1000, 1_000_000);
+        let quick = support::wait_until(Duration::from_secs(3), || other.newlines() == 1000);
+        assert!(quick, "{io}: {} lines: {}", other.newlines(), program.stderr());
+        receiver.launch();
+        receiver.wait_for(1000, Duration::from_secs(10));
+        let ended = program.stop();
+        let totals = totals(&receiver.records(), 1000);
+        assert!(totals.perfect(), "{io}: {totals}: {}", ended.stderr);
+    }
+}
+
+/// Containers' own write times, alone and beside a receiver that never reads.
+#[test]
+fn a_receiver_that_never_reads_delays_no_container() {
+    let Some(docker) = Docker::of_host() else { return };
+    let lines = if full() { 1_000_000 } else { 200_000 };
+    let slowest = |name: &str| {
+        let args = ["timed", &lines.to_string(), "--bytes", "100", "--sleep-first", "500"];
+        // A log that is kept small: what is measured is the way through attach.
+        let small = ["--log-opt", "max-size=1m", "--log-opt", "max-file=2"];
+        let begun = Instant::now();
+        let container = docker.start(name, &small, &args);
+        assert_eq!(container.wait(Duration::from_secs(120)), Some(0), "it does not end");
+        let told = container.last_line();
+        let us = told.split_whitespace().nth(3).and_then(|n| n.parse::<u64>().ok());
+        (us.unwrap_or_else(|| panic!("no time in {told:?}")), begun.elapsed())
+    };
+    let (alone, alone_for) = slowest("lct-unread");
+    for io in drivers() {
+        let sink = StreamSink::never_reads();
+        let filter = pattern("lct-unread");
+        let route = format!("raw+tcp://{}?filter.name={filter}", sink.address());
+        let mut program = Setup::new(io).engine(None).env("BUFFER", "1MiB").arg(&route).start();
+        let (beside, beside_for) = slowest("lct-unread");
+        say(&format!(
+            "slowest write of {lines}: {alone} us alone ({alone_for:?} in all), {beside} us with \
+             a receiver that never reads ({beside_for:?}) ({io})"
+        ));
+        // A container that has to wait for the route would stand still for good.
+        assert!(beside < 2_000_000, "{io}: {beside} us, alone {alone} us");
+        assert!(sink.connections() >= 1, "{io}: the route never connected");
+        let dropped = program.metric("logchute_lines_dropped");
+        assert!(dropped > 0.0, "{io}: what did not fit is not counted: {}", program.metrics());
+        let ended = program.stop();
+        assert_ne!(ended.code, None, "{}", ended.stderr);
+    }
+}
+
+/// Real containers to real rsyslog, over TCP and TLS, started while the program runs.
+#[test]
+fn busy_containers_reach_rsyslog_over_tcp_and_tls() {
+    let Some(docker) = Docker::of_host() else { return };
+    let pki = Pki::new();
+    let (containers, lines) = if full() { (20, 100_000u64) } else { (6, 5000) };
+    for (io, door) in drivers().into_iter().flat_map(|io| [(io, Door::Tcp), (io, Door::Tls)]) {
+        let Some(receiver) = Syslogd::start(Kind::Rsyslog, &pki) else { return };
+        let filter = format!("?filter.name={}", pattern("lct-rsyslog"));
+        let setup = route(io, &receiver, door, &pki, &filter).env("SHARDS", "2");
+        let mut program = setup.engine(None).start();
+        let prefixes: Vec<String> = (0..containers).map(|i| format!("@rs{i}")).collect();
+        let _containers = in_parallel(containers, |i| {
+            let lines = lines.to_string();
+            let args = ["lines", &lines, "--prefix", &prefixes[i], "--stderr-every", "10"];
+            docker.start("lct-rsyslog", &[], &args)
+        });
+        receiver.wait_for(containers * lines as usize, Duration::from_secs(10));
+        let ended = program.stop();
+        let mut account = Account::default();
+        for prefix in &prefixes {
+            account.expect(prefix, Run { stderr_every: 10, ..Run::of(lines) });
+        }
+        account.take_lines(&receiver.records());
+        let totals = account.totals();
+        say(&format!("{containers} containers to rsyslog, {door:?} ({io}): {totals}"));
+        assert!(totals.perfect(), "{door:?} ({io}): {totals}: {}", ended.stderr);
+    }
+}

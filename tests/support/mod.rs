@@ -1,0 +1,73 @@
+//! What the integration tests share: engines, receivers, the program under test, the account.
+//!
+//! Every resource is a guard that removes what it made when it is dropped, also on a panic. Only
+//! loopback is used, and only processes that a test started are ended, by their id.
+
+// Each test crate uses its own part of this module.
+#![allow(dead_code)]
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+pub(crate) mod checker;
+pub(crate) mod docker;
+pub(crate) mod engine;
+pub(crate) mod http;
+pub(crate) mod logchute;
+pub(crate) mod pki;
+pub(crate) mod process;
+pub(crate) mod receivers;
+pub(crate) mod rig;
+pub(crate) mod syslogd;
+
+/// Says `text` on standard error past the test harness, which swallows what passing tests print.
+pub(crate) fn say(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = writeln!(stderr, "{text}");
+}
+
+/// A test cannot run for want of `what`: said loudly here, and a failure where `CI` is `true`.
+pub(crate) fn skipped(what: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "CI lacks what a test needs: {what}");
+    let test = std::thread::current().name().unwrap_or("?").to_owned();
+    say(&format!("\n*** SKIPPED {test}: {what} ***\n"));
+}
+
+/// Whether the full sizes were asked for (`LOGCHUTE_TEST_FULL=1`).
+pub(crate) fn full() -> bool {
+    std::env::var("LOGCHUTE_TEST_FULL").as_deref() == Ok("1")
+}
+
+/// The I/O drivers to test: both, or the one that `LOGCHUTE_TEST_IO` names.
+pub(crate) fn drivers() -> Vec<&'static str> {
+    let only = std::env::var("LOGCHUTE_TEST_IO").unwrap_or_default();
+    let both = ["ring", "poll"];
+    let chosen: Vec<_> = both.into_iter().filter(|d| only.is_empty() || only == *d).collect();
+    assert!(!chosen.is_empty(), "LOGCHUTE_TEST_IO={only}: neither ring nor poll");
+    chosen
+}
+
+/// Looks every few milliseconds until `done` says yes; whether it did within `limit`.
+pub(crate) fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    loop {
+        if done() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Bytes as text for a failure message: escaped, long ones shortened in the middle.
+pub(crate) fn readable(bytes: &[u8]) -> String {
+    const EDGE: usize = 400;
+    if bytes.len() <= 2 * EDGE {
+        return format!("\"{}\"", bytes.escape_ascii());
+    }
+    let (head, tail) = (&bytes[..EDGE], &bytes[bytes.len() - EDGE..]);
+    let left_out = bytes.len() - 2 * EDGE;
+    format!("\"{} …{left_out} bytes… {}\"", head.escape_ascii(), tail.escape_ascii())
+}
