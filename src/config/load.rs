@@ -250,21 +250,10 @@ impl Reader<'_> {
         let file = |setting| self.text(setting).map(|text| text.map(PathBuf::from));
         let (client_cert, client_key) =
             (file(&table::TLS_CLIENT_CERT)?, file(&table::TLS_CLIENT_KEY)?);
-        for (have, given, lacking) in [
-            (&client_cert, "LOGSPOUT_TLS_CLIENT_CERT", "LOGSPOUT_TLS_CLIENT_KEY"),
-            (&client_key, "LOGSPOUT_TLS_CLIENT_KEY", "LOGSPOUT_TLS_CLIENT_CERT"),
-        ] {
-            if let Some(path) = have
-                && (client_cert.is_none() || client_key.is_none())
-            {
-                return Err(ConfigError::new(format!(
-                    "{given}: {path:?} is of no use alone; set {lacking} too"
-                )));
-            }
-        }
         let ca_certs = self.text(&table::TLS_CA_CERTS)?.unwrap_or_default();
         Ok(TlsSettings {
-            disable_system_roots: self.value(&table::TLS_DISABLE_SYSTEM_ROOTS, value::logspout_switch)?,
+            disable_system_roots: self
+                .value(&table::TLS_DISABLE_SYSTEM_ROOTS, value::logspout_switch)?,
             ca_certs: value::list(&ca_certs, ',').into_iter().map(PathBuf::from).collect(),
             client_cert,
             client_key,

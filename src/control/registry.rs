@@ -45,7 +45,9 @@ impl Registry {
     /// What an event asks for.
     pub fn event(&mut self, event: DockerEvent) -> Option<Order> {
         let signal = match event.action {
-            Action::Create => return self.follow(&event.id, event.name, event.labels, Origin::Created),
+            Action::Create => {
+                return self.follow(&event.id, event.name, event.labels, Origin::Created);
+            }
             Action::Start | Action::Restart => {
                 if !self.shard_of.contains_key(&event.id) {
                     return self.follow(&event.id, event.name, event.labels, Origin::Started);

@@ -230,15 +230,14 @@ impl Program {
 
 fn spawn_shard(setup: Setup, report: Sender<u64>, reported: Arc<Notify>) {
     let name = format!("shard-{}", setup.index);
-    let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || {
-        match shard::run(setup) {
+    let spawned =
+        std::thread::Builder::new().name(name.clone()).spawn(move || match shard::run(setup) {
             Ok(undelivered) => {
                 let _ = report.send(undelivered);
                 reported.notify_one();
             }
             Err(error) => fail(format!("{name} cannot start: {error}")),
-        }
-    });
+        });
     if let Err(error) = spawned {
         fail(format!("no thread for a shard: {error}; lower SHARDS"));
     }

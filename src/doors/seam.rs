@@ -358,9 +358,7 @@ impl Side {
     fn undecided(&self, at: &Moment, possible: usize) -> Step {
         match self.log.unsettled {
             // The log has all of attach: only attach itself can tell.
-            Some((_, shown))
-                if at.sure && possible > 1 && self.live.covered == self.live.len =>
-            {
+            Some((_, shown)) if at.sure && possible > 1 && self.live.covered == self.live.len => {
                 Step::Wait(shown.saturating_add(at.arrival))
             }
             _ => Step::Read,

@@ -189,7 +189,8 @@ impl Follower {
         let since = Instant::now();
         if !self.is_running() && self.is_fresh() {
             self.until_it_runs().await?;
-        } else if let Unread::Log(_) = self.unread {
+        } else if let Unread::Log(place) = &mut self.unread {
+            place.run_again(&self.container);
             self.join(attached).await?;
         }
         self.intake.borrow_mut().go_live(self.container.tty);
@@ -296,10 +297,8 @@ impl Follower {
             return Ok(Next::Retry("its stream ended although it runs".into()));
         }
         self.intake.borrow_mut().finish();
-        if !self.is_running()
-            && let Unread::Log(place) = &mut self.unread
-        {
-            place.set_clean();
+        if let Unread::Log(place) = &mut self.unread {
+            place.set_clean(self.crew.now());
         }
         let parked = !self.container.auto_remove
             && self.container.state == State::Exited
@@ -427,7 +426,7 @@ impl Follower {
             Err(PassError::Broken(why)) => return Err(Next::Retry(why)),
         }
         if let Unread::Log(place) = &mut self.unread {
-            place.set_clean();
+            place.set_clean(self.crew.now());
         }
         self.intake.borrow_mut().finish();
         Ok(())

@@ -7,10 +7,10 @@
 use std::time::{Duration, SystemTime};
 
 use super::feed::Feed;
-use crate::doors::resume::Tail;
-use crate::doors::seam::{Seam, SeamConfig};
 use crate::docker::Source;
 use crate::docker::frame::{Demux, Piece};
+use crate::doors::resume::Tail;
+use crate::doors::seam::{Seam, SeamConfig};
 
 /// Most bytes that are held of one container's attach stream, in any phase. A busy container
 /// fills it in about 0.1 s; then the attach is let go of, and the daemon's files serve as buffer.

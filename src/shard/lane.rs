@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::admin::metrics::RouteSnapshot;
 use crate::docker::Source;
 use crate::docker::inspect::Container;
 use crate::metrics::RouteCounters;
-use crate::admin::metrics::RouteSnapshot;
 use crate::route::filter::LineFilter;
 use crate::route::select::Selection;
 use crate::sink::{Prefix, Sink};

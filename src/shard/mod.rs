@@ -180,13 +180,8 @@ impl Shard {
         let id = container.id.clone();
         let feed = Feed::new(self.crew.max_line, Arc::clone(&self.crew.counters));
         let crew = Rc::clone(&self.crew);
-        let follower = Follower::new(
-            Rc::clone(&crew),
-            container,
-            origin,
-            Rc::clone(&mail),
-            Intake::new(feed),
-        );
+        let follower =
+            Follower::new(Rc::clone(&crew), container, origin, Rc::clone(&mail), Intake::new(feed));
         let task = tokio::task::spawn_local(async move {
             crew.followed(true);
             follower.run().await;

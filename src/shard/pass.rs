@@ -6,6 +6,7 @@ use super::backlog::Backlog;
 use super::follow::Follower;
 use super::intake::Intake;
 use crate::docker::Source;
+use crate::docker::inspect::Container;
 use crate::docker::logs::Parts;
 use crate::docker::request::LogsQuery;
 use crate::doors::cursor::Cursor;
@@ -20,8 +21,16 @@ pub struct Place {
     resume: Option<Resume>,
     /// Of the first pass: at most so many lines, and when it was asked for.
     tail: Option<(u64, u64)>,
-    clean: bool,
+    /// When the container's output was seen to end, with nothing left unread.
+    clean_at: Option<u64>,
 }
+
+/// How long before the start of a run, as inspect tells it, its first line may be stamped: 1.4 ms
+/// were seen.
+const BEFORE_START_NANOS: u64 = 50_000_000;
+/// How long after the end of a run, as inspect tells it, the end of its stream may be seen and
+/// still be taken for the end of that run, rather than of one before: our clocks may differ.
+const SEEN_LATE_NANOS: u64 = 50_000_000;
 
 /// Why a pass did not come to the end of the log.
 pub enum PassError {
@@ -46,7 +55,7 @@ impl Place {
             parts: Default::default(),
             resume: None,
             tail: None,
-            clean: false,
+            clean_at: None,
         }
     }
 
@@ -56,14 +65,34 @@ impl Place {
         Place { resume: Some(resume), ..Place::since(since) }
     }
 
-    /// Says that nothing is unread as long as the container does not run again.
-    pub fn set_clean(&mut self) {
-        self.clean = true;
+    /// Says that the container has ended, which was seen at `now`, and that nothing is unread as
+    /// long as it does not run again.
+    pub fn set_clean(&mut self, now: u64) {
+        self.clean_at.get_or_insert(now);
     }
 
     /// See [`Place::set_clean`].
     pub fn is_clean(&self) -> bool {
-        self.clean
+        self.clean_at.is_some()
+    }
+
+    /// The container may run again. If nothing ran in between, what is unread begins with this
+    /// run: no need to look for the end of the last one, and no doubt where a container writes
+    /// the same lines each time it starts.
+    pub fn run_again(&mut self, container: &Container) {
+        let Some(clean_at) = self.clean_at.take() else { return };
+        let (finished, started) = (container.finished_at, container.started_at);
+        let border = match (finished, started) {
+            // The log's stamps may be a little before the start, or behind the end.
+            (Some(finished), Some(started)) if finished < started => {
+                if finished > clean_at.saturating_add(SEEN_LATE_NANOS) {
+                    return; // another run ended since: that one is unread too
+                }
+                started - ((started - finished) / 2).min(BEFORE_START_NANOS)
+            }
+            _ => clean_at,
+        };
+        *self = Place::since(border);
     }
 
     /// What to ask the daemon for.
@@ -169,10 +198,9 @@ async fn read_messages(
         let more = stream
             .next(&mut |bytes| {
                 let mut intake = intake.borrow_mut();
-                let pushed =
-                    log.push(bytes, &mut |source, ts, text| {
-                        place.take(source, ts, text, &mut intake);
-                    });
+                let pushed = log.push(bytes, &mut |source, ts, text| {
+                    place.take(source, ts, text, &mut intake);
+                });
                 corrupt = corrupt.take().or(pushed.err());
             })
             .await;

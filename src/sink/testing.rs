@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::{Prefix, Sink};
 use crate::buffer::{Budget, Losses, Outbox};
 use crate::config::{
-    DockerSettings, FollowSettings, HttpSettings, IoChoice, Settings, SyslogSettings, TlsSettings,
+    DockerSettings, FollowSettings, IoChoice, Settings, SyslogSettings, TlsSettings,
 };
 use crate::route::{RouteSpec, Selector};
 use crate::stamp::Stamp;
@@ -65,7 +65,7 @@ pub(super) fn settings() -> Settings {
         max_line: 1 << 20,
         shards: 1,
         io: IoChoice::Auto,
-        http: HttpSettings { address: ([127, 0, 0, 1], 0).into(), asked: false },
+        http: None,
         drain_timeout: Duration::ZERO,
     }
 }

@@ -67,8 +67,7 @@ impl Conn {
         pool: &Rc<Pool>,
     ) -> io::Result<Conn> {
         let name = tls::server_name(host).map_err(io::Error::other)?;
-        let session =
-            ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        let session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
         Ok(Conn { stream, pool: Rc::clone(pool), tls: Some(RefCell::new(session)) })
     }
 

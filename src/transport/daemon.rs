@@ -209,7 +209,10 @@ impl Streaming {
         if lease.is_empty() {
             self.ended = true;
             self.decoder.finish().map_err(|e| {
-                DaemonError::Unreachable(io::Error::new(io::ErrorKind::UnexpectedEof, e.to_string()))
+                DaemonError::Unreachable(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    e.to_string(),
+                ))
             })?;
             return Ok(false);
         }

@@ -124,11 +124,11 @@ mod tests {
             ("[2001:db8::1]:65535", "2001:db8::1", 65535),
             ("[fe80::1%eth0]:514", "fe80::1%eth0", 514),
             ("my_host.:6514", "my_host.", 6514),
-            (":514", "localhost", 514),
         ] {
             assert_eq!(HostPort::parse(text), Ok(at(host, port)));
             assert_eq!(at(host, port).to_string(), text);
         }
+        assert_eq!(HostPort::parse(":514"), Ok(at("localhost", 514)));
     }
 
     #[test]

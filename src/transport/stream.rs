@@ -45,7 +45,9 @@ pub async fn deliver(shore: &Shore, target: &StreamTarget, queue: &Queue) {
                         conn = Some(open);
                         link.handle(Event::Connected, Instant::now());
                     }
-                    Err(error) => link.handle(Event::Failed(target.explain(&error)), Instant::now()),
+                    Err(error) => {
+                        link.handle(Event::Failed(target.explain(&error)), Instant::now())
+                    }
                 }
             }
         }

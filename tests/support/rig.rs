@@ -41,7 +41,8 @@ impl Rig {
     /// Runs a container of one line until the line comes: from then on nothing may be missed.
     fn see_canary(&self) {
         let args = ["lines", "1", "--prefix", CANARY];
-        let _canary = self.docker.start(&self.prefix, &[], &args);
+        // A log driver that every test lets logchute follow.
+        let _canary = self.docker.start(&self.prefix, &["--log-driver", "local"], &args);
         let came = wait_until(Duration::from_secs(20), || self.sink.newlines() > 0);
         assert!(came, "the first line does not come: {}", self.program.stderr());
     }
