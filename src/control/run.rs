@@ -224,7 +224,7 @@ impl Program {
         let patience = settings.drain_timeout;
         let undelivered = stop(&mut shards, &reports, &reported, patience).await;
         view.say_totals(undelivered);
-        if failed.is_some() || undelivered.is_none() { EXIT_FAILURE } else { EXIT_OK }
+        if failed.is_none() && undelivered == Some(0) { EXIT_OK } else { EXIT_FAILURE }
     }
 }
 

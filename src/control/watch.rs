@@ -84,7 +84,15 @@ async fn watch_once(
     let (sender, mut events) = mpsc::channel(EVENTS_AHEAD);
     let reader = AbortOnDrop(tokio::task::spawn_local(read_events(stream, sender)));
     dispatch.send_all(&Command::Daemon(greeting));
-    registry.reconcile(list(daemon).await?).into_iter().for_each(|order| dispatch.send(order));
+    let list_now = list(daemon).await?;
+    // What happened before the list was taken comes first: a container that was created since the
+    // subscription is a new one, not one that was there already.
+    while let Ok(event) = events.try_recv() {
+        if let Some(order) = event?.and_then(|event| registry.event(event)) {
+            dispatch.send(order);
+        }
+    }
+    registry.reconcile(list_now).into_iter().for_each(|order| dispatch.send(order));
     up();
     dispatch.connected(true);
     let mut due = Instant::now() + LIST_EVERY;

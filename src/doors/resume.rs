@@ -139,6 +139,8 @@ struct Side {
     raw_tail: Vec<u8>,
     tail: Vec<u8>,
     last: u64,
+    /// Where the log begins, for us.
+    since: u64,
     /// Messages stamped before this were surely delivered, after this surely not.
     sure_until: u64,
     sure_from: u64,
@@ -146,8 +148,8 @@ struct Side {
     context: Vec<u8>,
     raw: Vec<u8>,
     messages: Vec<Message>,
-    /// The last message: its stamp and length, and whether it lacked its `\n`.
-    stamp: Option<(u64, usize)>,
+    /// The last message: its stamp, and whether it lacked its `\n`.
+    stamp: Option<u64>,
     open: bool,
     /// The clock was set back: stamps say nothing any more.
     stepped: bool,
@@ -159,7 +161,7 @@ struct Side {
 }
 
 impl Side {
-    fn new(tail: &Tail, config: &ResumeConfig) -> Side {
+    fn new(tail: &Tail, since: u64, config: &ResumeConfig) -> Side {
         let raw_tail = tail.bytes();
         let mut projected = Vec::new();
         overlap::project(&raw_tail, &mut projected);
@@ -169,6 +171,7 @@ impl Side {
             raw_tail,
             tail: projected,
             last: tail.last,
+            since,
             sure_until: tail.last.saturating_sub(nanos(config.arrival).saturating_add(slack)),
             sure_from: tail.last.saturating_add(nanos(config.lag)).saturating_add(slack),
             ..Side::default()
@@ -177,14 +180,12 @@ impl Side {
 
     /// Holds a message back; `true` if the border must be decided now.
     fn hold(&mut self, ts: u64, bytes: &[u8], limit: usize) -> bool {
-        let same_stamp = self.stamp.is_some_and(|(last, _)| last == ts);
+        let same_stamp = self.stamp == Some(ts);
         let newline_first = self.open && !same_stamp;
         let continues = self.open && same_stamp;
-        self.stepped |= self.stamp.is_some_and(|(last, _)| ts < last);
-        if !bytes.is_empty() {
-            self.stamp = Some((ts, bytes.len()));
-            self.open = bytes.last() != Some(&b'\n');
-        }
+        self.stepped |= self.stamp.is_some_and(|last| ts < last);
+        self.open = bytes.last().map_or(self.open && same_stamp, |last| *last != b'\n');
+        self.stamp = Some(ts);
         // A further part of a long line has the stamp of the first: the line after it decides.
         let delivered = ts < self.sure_until && !self.stepped;
         if delivered && !continues {
@@ -248,6 +249,13 @@ impl Side {
         }
     }
 
+    /// The earliest: what was surely delivered, and the message that the last read completed, for
+    /// that was stamped after `sure_until`. It is in the pass unless that began too late.
+    fn earliest(&self) -> usize {
+        let whole = self.raw_tail.last() == Some(&b'\n');
+        self.context.len() + usize::from(whole && self.since <= self.sure_until)
+    }
+
     /// Visits, ascending, the places in `text` where the delivered text can end.
     fn ends(&self, text: &[u8], mut visit: impl FnMut(usize)) {
         let tail = &self.tail;
@@ -268,40 +276,62 @@ impl Side {
         });
     }
 
-    fn border(&self, text: &[u8], starts: &[usize]) -> Border {
-        let latest = self.latest(text, starts);
+    fn border(&self, text: &[u8], starts: &[usize]) -> Option<Border> {
+        let (earliest, latest) = (self.earliest(), self.latest(text, starts));
         let (mut chosen, mut unsure) = (None::<usize>, false);
         self.ends(text, |end| {
-            if end < self.context.len() || end > latest {
+            if end < earliest || end > latest {
                 return;
             }
             match chosen {
                 // The text between either was delivered too, or it repeats what was.
-                Some(before) if self.repeats(&text[before..end]) => unsure = true,
+                Some(before) if self.repeats(text, before, end) => unsure = true,
                 _ => chosen = Some(end),
             }
         });
-        let Some(at) = chosen else {
-            let newline_first = self.raw_tail.last() != Some(&b'\n');
-            return Border { at: self.context.len(), unsure: true, newline_first };
-        };
-        // Nothing that may have been delivered is in the tail: only time says that it was not.
-        unsure |= at == 0 && self.messages.first().is_some_and(|first| first.ts <= self.sure_from);
-        Border { at, unsure, newline_first: false }
+        chosen.map(|at| Border { at, unsure, newline_first: false })
     }
 
-    /// Whether the container wrote `text` before the end of the tail.
-    fn repeats(&self, text: &[u8]) -> bool {
-        match self.tail.split_last() {
-            Some((_, before)) => text.len() > before.len() || finds(before, text),
-            None => true,
+    /// What time alone says: all that was not surely delivered is given on.
+    fn border_by_time(&self) -> Border {
+        let newline_first = self.raw_tail.last() != Some(&b'\n');
+        Border { at: self.context.len(), unsure: true, newline_first }
+    }
+
+    /// Whether all that is held was delivered, and the last delivered bytes are not in the log
+    /// yet, because they belong to a line, or a part of one, that is not finished.
+    fn is_ahead(&self) -> bool {
+        let (text, _) = self.text();
+        let text = if self.open { text.strip_suffix(b"\n").unwrap_or(&text) } else { &text };
+        let line = memchr::memrchr(b'\n', &self.tail).map_or(0, |newline| newline + 1);
+        (line..self.tail.len()).any(|end| {
+            let common = end.min(text.len());
+            self.tail[end - common..end] == text[text.len() - common..]
+        })
+    }
+
+    /// Whether the container wrote the text between two possible ends earlier too, so that it may
+    /// be new although the tail has it.
+    fn repeats(&self, text: &[u8], from: usize, to: usize) -> bool {
+        let Some((_, before)) = self.tail.split_last() else { return true };
+        if from >= self.tail.len() {
+            return true; // the whole tail ends at both
         }
+        // Of a longer text only the end can have been written twice in the tail.
+        let (between, half) = (&text[from..to], &self.tail[self.tail.len() / 2..]);
+        let end = if between.len() <= half.len() { between } else { half };
+        memchr::memmem::find(before, end).is_some()
     }
 
-    /// Decides the border and gives on what lies behind it.
-    fn decide(&mut self, source: Source, out: &mut impl FnMut(Replay<'_>)) {
+    /// Decides the border and gives on what lies behind it. Unless it must, it waits for the log
+    /// to show the line that was delivered in part.
+    fn decide(&mut self, source: Source, must: bool, out: &mut impl FnMut(Replay<'_>)) {
         let (text, starts) = self.text();
-        let border = self.border(&text, &starts);
+        let border = match self.border(&text, &starts) {
+            Some(border) => border,
+            None if !must && self.is_ahead() => return,
+            None => self.border_by_time(),
+        };
         let ascii = self.raw_tail.iter().rposition(u8::is_ascii).map_or(0, |at| at + 1);
         let mut run = &self.raw_tail[ascii..];
         (self.decided, self.unsure) = (true, border.unsure);
@@ -312,11 +342,11 @@ impl Side {
             begin = message.end;
             let delivered = border.at.saturating_sub(start);
             let (_, mut rest) = bytes.split_at(overlap::behind_ascii(bytes, delivered));
-            if delivered > 0 && delivered > overlap::projected_len(bytes) {
+            if delivered > overlap::projected_len(bytes) {
                 continue;
             }
             rest = &rest[overlap::pair(run, rest).1..];
-            if rest.is_empty() {
+            if rest.is_empty() && !given {
                 continue;
             }
             run = &[];
@@ -327,7 +357,7 @@ impl Side {
         // Nothing given: what the next message continues is not known to anybody else.
         let owes = self.open && !self.messages.is_empty() && border.at < text.len();
         self.owed = !given && (newline_first || owes);
-        self.owed_stamp = self.stamp.map(|(ts, _)| ts).filter(|_| owes);
+        self.owed_stamp = self.stamp.filter(|_| owes);
         (self.raw, self.messages, self.context) = (Vec::new(), Vec::new(), Vec::new());
     }
 }
@@ -341,14 +371,17 @@ impl Side {
 pub struct Resume {
     config: ResumeConfig,
     sides: [Side; 2],
+    since: u64,
     pass: u64,
 }
 
 impl Resume {
     /// For stdout and stderr, in this order.
     pub fn new(tails: [&Tail; 2], config: ResumeConfig) -> Resume {
-        let sides = tails.map(|tail| Side::new(tail, &config));
-        Resume { config, sides, pass: 0 }
+        let doubt = nanos(config.arrival).saturating_add(nanos(config.slack));
+        let since = config.live_until.saturating_sub(doubt.saturating_add(MARGIN_NANOS));
+        let sides = tails.map(|tail| Side::new(tail, since, &config));
+        Resume { config, sides, since, pass: 0 }
     }
 
     /// Where the first pass begins: no message before can be missing.
@@ -356,8 +389,7 @@ impl Resume {
     /// A source that was silent needs no earlier begin: had it written, it would have come while
     /// the connection worked.
     pub fn since(&self) -> u64 {
-        let doubt = nanos(self.config.arrival).saturating_add(nanos(self.config.slack));
-        self.config.live_until.saturating_sub(doubt.saturating_add(MARGIN_NANOS))
+        self.since
     }
 
     /// A pass is requested now.
@@ -380,23 +412,24 @@ impl Resume {
             side.owed = false;
             out(Replay { source, ts, newline_first, bytes });
         } else if side.hold(ts, bytes, self.config.limit) {
-            side.decide(source, out);
+            side.decide(source, true, out);
         }
     }
 
     /// The pass was read to its end. If it began late enough to have all that was delivered, the
-    /// borders are decided.
+    /// borders are decided. Only if a line was delivered in part and is not in the log yet, that
+    /// of its source is not: what is held then was delivered.
     pub fn pass_ended(&mut self, out: &mut impl FnMut(Replay<'_>)) {
         let known = self.pass.saturating_sub(nanos(self.config.lag));
         for source in Source::ALL {
             let side = &mut self.sides[source as usize];
             if !side.decided && known >= side.last {
-                side.decide(source, out);
+                side.decide(source, false, out);
             }
         }
     }
 
-    /// Whether nothing is held back any more.
+    /// Whether nothing is held back any more. When the seam has joined, this is of no interest.
     pub fn is_decided(&self) -> bool {
         self.sides.iter().all(|side| side.decided)
     }
@@ -407,10 +440,125 @@ impl Resume {
     }
 }
 
-fn finds(haystack: &[u8], needle: &[u8]) -> bool {
-    memchr::memmem::find(haystack, needle).is_some()
-}
-
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Single situations; `tests/seam.rs` has the simulated daemon.
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+    const NOW: u64 = 1_000_000 * MS;
+    const OUT: Source = Source::Stdout;
+
+    /// What a resume delivers after `tail` came at `NOW`: (newline first, bytes), and if unsure.
+    fn resumed(tail: &str, log: &[(u64, &str)]) -> (Vec<(bool, String)>, bool) {
+        let (mut out, mut replays) = (Tail::new(), Vec::new());
+        out.note(tail.as_bytes(), NOW);
+        let config = ResumeConfig::new(NOW, Duration::from_millis(5));
+        let mut resume = Resume::new([&out, &Tail::new()], config);
+        let mut replay = |replay: Replay<'_>| {
+            let text = String::from_utf8_lossy(replay.bytes).into_owned();
+            replays.push((replay.newline_first, text));
+        };
+        resume.pass_begins(NOW + 500 * MS);
+        for (ts, bytes) in log {
+            resume.logged(OUT, *ts, bytes.as_bytes(), &mut replay);
+        }
+        resume.pass_ended(&mut replay);
+        (replays, resume.is_unsure(OUT))
+    }
+
+    fn line(text: &str) -> (bool, String) {
+        (false, text.to_owned())
+    }
+
+    #[test]
+    fn goes_on_behind_the_last_delivered_line() {
+        let log = [(NOW - 9 * MS, "1\n"), (NOW, "2\n"), (NOW + 1, "3\n"), (NOW + 999 * MS, "4\n")];
+        assert_eq!(resumed("0\n1\n2\n", &log), (vec![line("3\n"), line("4\n")], false));
+        assert_eq!(resumed("0\n1\n2\n3", &log), (vec![line("\n"), line("4\n")], false));
+        assert_eq!(
+            resumed("0\n1\n2\n3\n4\n", &log[..3]).0,
+            [line("1\n"), line("2\n"), line("3\n")]
+        );
+    }
+
+    #[test]
+    fn goes_on_within_a_line_even_between_non_ascii_bytes() {
+        let log = [(NOW, "1\n"), (NOW + 700 * MS, "a\u{fffd}\u{fffd}z\n")];
+        assert_eq!(resumed("1\na", &log), (vec![line("\u{fffd}\u{fffd}z\n")], false));
+        let (mut out, mut replays) = (Tail::new(), Vec::new());
+        out.note(b"1\na\xff", NOW);
+        let config = ResumeConfig::new(NOW, Duration::ZERO);
+        let mut resume = Resume::new([&out, &Tail::new()], config);
+        for (ts, bytes) in log {
+            resume.logged(OUT, ts, bytes.as_bytes(), &mut |r| replays.push(r.bytes.to_vec()));
+        }
+        assert_eq!(replays, ["\u{fffd}z\n".as_bytes()]);
+    }
+
+    #[test]
+    fn a_repeated_line_comes_again_rather_than_never() {
+        let log = [(NOW - 600 * MS, "x\n"), (NOW - 9 * MS, "x\n"), (NOW - 8 * MS, "x\n")];
+        assert_eq!(resumed("x\nx\nx\nx\n", &log), (vec![line("x\n")], true));
+        // Long before or long after the cut, time alone is enough.
+        let log = [(NOW - 600 * MS, "x\n"), (NOW - 9 * MS, "x\n"), (NOW + 600 * MS, "x\n")];
+        assert_eq!(resumed("x\nx\nx\nx\n", &log), (vec![line("x\n")], false));
+    }
+
+    #[test]
+    fn without_a_border_time_decides() {
+        let log = [(NOW - 600 * MS, "a\n"), (NOW - 9 * MS, "b\n")];
+        assert_eq!(resumed("other\n", &log), (vec![line("b\n")], true));
+        assert_eq!(resumed("other\ncut\nwithin", &log), (vec![(true, "b\n".to_owned())], true));
+    }
+
+    #[test]
+    fn a_line_that_the_log_does_not_have_yet_is_waited_for() {
+        assert_eq!(resumed("1\n2\nunfin", &[(NOW - 9 * MS, "2\n")]), (vec![], false));
+    }
+
+    /// 20.10's `local` driver omits the `\n` of a line that it cut.
+    #[test]
+    fn an_omitted_newline_is_made_up_for() {
+        let log = [(NOW, "part"), (NOW, "end"), (NOW + 900 * MS, "next\n")];
+        assert_eq!(resumed("partend\n", &log), (vec![line("next\n")], false));
+        assert_eq!(resumed("partend", &log), (vec![(true, "next\n".to_owned())], false));
+        assert_eq!(resumed("parte", &log), (vec![line("nd"), line("next\n")], false));
+    }
+
+    #[test]
+    fn what_is_held_is_bounded() {
+        let mut out = Tail::new();
+        out.note(b"x\n", NOW);
+        let config = ResumeConfig { limit: 1000, ..ResumeConfig::new(NOW, Duration::ZERO) };
+        let mut resume = Resume::new([&out, &Tail::new()], config);
+        let mut given = 0;
+        for _ in 0..100 {
+            resume.logged(OUT, NOW, b"y\n", &mut |_| given += 1);
+            assert!(resume.sides[0].raw.len() < 1000);
+        }
+        assert_eq!((given, resume.is_unsure(OUT)), (100, true));
+    }
+
+    proptest! {
+        #[test]
+        fn a_tail_is_the_end_of_what_was_noted(
+            lengths in prop::collection::vec(prop_oneof![0usize..100, 0usize..9000], 0..12),
+        ) {
+            let (mut tail, mut all) = (Tail::new(), Vec::new());
+            for (index, length) in lengths.iter().enumerate() {
+                let bytes: Vec<u8> = (0..*length).map(|i| (i * 7 + index) as u8).collect();
+                tail.note(&bytes, index as u64);
+                all.extend(bytes);
+                prop_assert_eq!(&tail.bytes()[..], &all[all.len().saturating_sub(TAIL)..]);
+            }
+        }
+    }
 }

@@ -86,7 +86,7 @@ impl SeamConfig {
 }
 
 /// The attach bytes do not fit [`SeamConfig::limit`]; none of them was taken. The driver lets
-/// the attach go, drops the seam, and catches up through `logs` before it attaches anew.
+/// the attach go, reads on in `logs`, attaches anew and calls [`Seam::renew`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -201,13 +201,13 @@ impl Log {
             self.append(b"\n");
         }
         if let Some(bound) = bound {
-            self.bound(ts, continues, bound);
+            // The first message may be a further part: what came before it was not for us.
+            self.bound(ts, continues || self.last.is_none(), bound);
         }
         self.append(bytes);
-        if !bytes.is_empty() {
-            self.open = bytes.last() != Some(&b'\n');
-            self.last = Some((ts, bytes.len()));
-        }
+        // An empty message is the last part of an open line, without its `\n`, or nothing at all.
+        self.open = bytes.last().map_or(self.open && !newline_first, |last| *last != b'\n');
+        self.last = Some((ts, bytes.len()));
         newline_first
     }
 
@@ -229,6 +229,12 @@ impl Log {
     fn forget(&mut self) {
         (self.from, self.provisional) = (None, false);
         self.kept = Vec::new();
+    }
+
+    /// The same place in the log, and nothing known of attach.
+    fn renew(&mut self) -> Log {
+        let run = std::mem::take(&mut self.run);
+        Log { last: self.last, open: self.open, run, ..Log::default() }
     }
 
     fn append(&mut self, bytes: &[u8]) {
@@ -290,9 +296,11 @@ struct Moment {
     arrival: u64,
     /// A whole pass began late enough to have all that came before the attach.
     sure: bool,
-    /// No waiting any more: the patience has ended, or the room is running out.
+    /// The patience has ended.
     late: bool,
+    /// The room for attach bytes is running out.
     pressed: bool,
+    /// Attach will bring no more.
     ended: bool,
     /// When attach bytes are given up that the log has shown.
     overdue: u64,
@@ -330,15 +338,6 @@ impl Side {
         starts
     }
 
-    /// The only start by which a whole line of attach is in the log, whatever the times say.
-    fn striking(&self) -> Option<u64> {
-        let pattern = self.live.projection(self.live.lines);
-        let mut newlines = memchr::memchr_iter(b'\n', &pattern);
-        let whole = newlines.nth(1)? as u64 + 1; // the first line may be the rest of one
-        let starts = self.starts(|start| start + whole <= self.log.seen);
-        (starts.count == 1).then_some(starts.last)
-    }
-
     fn step(&mut self, at: &Moment) -> Step {
         let possible = if self.start.is_none() { self.decide(at) } else { 1 };
         let shown = match self.start {
@@ -368,15 +367,12 @@ impl Side {
     /// Decides on the start if it can, and says how many are possible.
     fn decide(&mut self, at: &Moment) -> usize {
         if !at.sure {
-            if at.pressed {
-                self.start = self.striking();
-                self.unsure = self.start.is_some();
-            }
             return 0;
         }
         let (covered, len) = (self.live.covered as u64, self.live.len as u64);
         // The log may yet owe the `\n` of its last line.
-        let end = self.log.seen + u64::from(self.log.open);
+        let owes = self.log.open && covered <= self.live.lines as u64;
+        let end = self.log.seen + u64::from(owes);
         let settled = if at.ended { 0 } else { self.log.settled };
         let starts = self.starts(|start| start + covered <= end && start + len >= settled);
         let attach_is_empty = self.live.raw.is_empty();
@@ -384,11 +380,11 @@ impl Side {
             self.start = Some(starts.last);
         } else if at.ended && covered == len && starts.count > 0 {
             self.start = Some(starts.last); // the log has all of it, whichever start it is
-        } else if at.late && starts.count == 0 {
-            self.start = Some(self.striking().unwrap_or(self.log.seen));
-            self.unsure = true;
-        } else if at.late || (at.pressed && starts.count > 0) {
+        } else if starts.count > 0 && (at.late || (at.pressed && covered > 0)) {
             self.start = Some(starts.last);
+            self.unsure = true;
+        } else if at.late {
+            self.start = Some(self.log.seen); // the log lost lines, or lags for seconds
             self.unsure = true;
         }
         if self.start.is_some() {
@@ -459,10 +455,20 @@ impl Seam {
         }
     }
 
+    /// Another attach took the place of the first: what the first brought is dropped, and the
+    /// log goes on where it was. Not during a pass.
+    pub fn renew(&mut self, config: SeamConfig) {
+        let logs = self.sides.each_mut().map(|side| side.log.renew());
+        *self = Seam::new(config);
+        for (side, log) in self.sides.iter_mut().zip(logs) {
+            side.log = log;
+        }
+    }
+
     /// Holds what attach brought.
     ///
     /// # Errors
-    /// [`Full`]: nothing was taken, and the seam is of no use any more.
+    /// [`Full`]: nothing was taken, and the seam cannot join any more; it still takes messages.
     pub fn attach(&mut self, source: Source, bytes: &[u8], now: u64) -> Result<(), Full> {
         if self.held().saturating_add(bytes.len()) > self.config.limit {
             return Err(Full);
@@ -488,7 +494,7 @@ impl Seam {
         }
     }
 
-    /// A message of a pass that the driver delivers; `true` if it must deliver a `\n` before it,
+    /// A message of a pass that the driver delivers, an empty one too; `true` if it must deliver a `\n` before it,
     /// because the log omitted that of the line before (20.10's `local` driver does, after a
     /// line of more than 16 KiB; and a container's last run may have ended within a line).
     #[must_use]
@@ -615,4 +621,204 @@ impl Seam {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Single situations; `tests/seam.rs` has the simulated daemon.
+
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+    const OUT: Source = Source::Stdout;
+
+    /// Times are milliseconds after the attach request, which got in place at once.
+    fn at(millis: u64) -> u64 {
+        1_000_000_000 * MS + millis * MS
+    }
+
+    fn seam(limit: usize) -> Seam {
+        Seam::new(SeamConfig::new(at(0), at(0), Duration::from_millis(5), limit))
+    }
+
+    fn pass(seam: &mut Seam, begin: u64, messages: &[(u64, &str)]) -> Verdict {
+        seam.pass_begins(at(begin));
+        for (ts, bytes) in messages {
+            assert!(!seam.logged(OUT, *ts, bytes.as_bytes()));
+        }
+        seam.pass_ended(at(begin + 1))
+    }
+
+    fn millis(verdict: Verdict) -> Option<u128> {
+        match verdict {
+            Verdict::ReadOn { after } => Some(after.as_millis()),
+            _ => None,
+        }
+    }
+
+    fn rest(seam: &Seam) -> (bool, &[u8]) {
+        let rest = seam.rest(OUT);
+        (rest.newline_first, rest.bytes)
+    }
+
+    #[test]
+    fn a_quiet_container_joins_at_the_first_sure_pass() {
+        let mut seam = seam(1000);
+        let old = at(0) - 3_600_000 * MS;
+        assert_eq!(millis(pass(&mut seam, 1, &[(old, "a\n"), (old, "a\n")])), Some(148));
+        assert_eq!(millis(seam.poll(at(100))), Some(50));
+        assert_eq!(pass(&mut seam, 150, &[]), Verdict::Joined);
+        assert_eq!(rest(&seam), (false, &b""[..]));
+    }
+
+    #[test]
+    fn a_line_before_the_request_is_not_the_same_line_after_it() {
+        let mut seam = seam(1000);
+        pass(&mut seam, 1, &[(at(0) - 6 * MS, "x\n")]);
+        assert!(seam.attach(OUT, b"x\n", at(120)).is_ok());
+        // The log does not have the second yet: the first one must not be taken for it.
+        assert!(millis(pass(&mut seam, 151, &[])).is_some());
+        assert!(seam.attach(OUT, b"y\n", at(152)).is_ok());
+        assert_eq!(
+            pass(&mut seam, 400, &[(at(121), "x\n")]),
+            Verdict::ReadOn { after: Duration::from_millis(20) }
+        );
+        assert_eq!(pass(&mut seam, 420, &[(at(130), "y\n")]), Verdict::Joined);
+        assert_eq!(rest(&seam), (false, &b""[..]));
+    }
+
+    #[test]
+    fn attach_may_be_behind_the_log() {
+        let mut seam = seam(1000);
+        pass(&mut seam, 1, &[(at(1), "1\n")]);
+        let verdict = pass(&mut seam, 151, &[(at(100), "2\n"), (at(140), "3\n")]);
+        // The first pass showed a line at 2 ms; it has 250 ms to come.
+        assert_eq!(verdict, Verdict::WaitAttach { at_most: Duration::from_millis(100) });
+        assert!(seam.attach(OUT, b"\n", at(160)).is_ok());
+        assert!(seam.attach(OUT, b"3\n4", at(160)).is_ok());
+        let verdict = seam.poll(at(160));
+        assert!(millis(verdict).is_some(), "a line must be covered: {verdict:?}");
+        assert_eq!(pass(&mut seam, 311, &[]), Verdict::Joined);
+        assert_eq!(rest(&seam), (false, &b"4"[..]));
+    }
+
+    #[test]
+    fn what_the_log_showed_and_attach_never_brought_was_before() {
+        let mut seam = seam(1000);
+        let verdict = pass(&mut seam, 151, &[(at(1), "1\n")]);
+        assert_eq!(verdict, Verdict::WaitAttach { at_most: Duration::from_millis(250) });
+        assert_eq!(seam.poll(at(402)), Verdict::Joined);
+    }
+
+    #[test]
+    fn patience_ends_in_duplicates_not_in_loss() {
+        let mut seam = seam(1000);
+        assert!(seam.attach(OUT, b"lost by the log\n", at(1)).is_ok());
+        let (mut now, mut verdict) = (1, pass(&mut seam, 1, &[(at(1), "other\n")]));
+        while let Some(after) = millis(verdict) {
+            now += 1 + after as u64;
+            verdict = pass(&mut seam, now, &[]);
+            assert!(now < 4000);
+        }
+        assert_eq!(verdict, Verdict::Unsure);
+        assert!(now > 3000);
+        assert_eq!(rest(&seam), (false, &b"lost by the log\n"[..]));
+    }
+
+    #[test]
+    fn a_broken_pass_proves_nothing() {
+        let mut seam = seam(1000);
+        seam.pass_begins(at(200));
+        assert!(millis(seam.poll(at(200))).is_some());
+        assert!(millis(seam.pass_broken(at(201))).is_some());
+        assert_eq!(pass(&mut seam, 202, &[]), Verdict::Joined);
+    }
+
+    #[test]
+    fn too_much_is_refused_whole() {
+        let mut seam = seam(4);
+        assert_eq!(seam.attach(OUT, b"abc", at(1)), Ok(()));
+        assert_eq!(seam.attach(Source::Stderr, b"de", at(1)), Err(Full));
+        assert_eq!((seam.held(), rest(&seam)), (3, (false, &b"abc"[..])));
+        seam.renew(SeamConfig::new(at(9), at(9), Duration::ZERO, 4));
+        assert_eq!(seam.held(), 0);
+    }
+
+    #[test]
+    fn the_log_that_is_kept_is_bounded() {
+        let mut seam = seam(100);
+        seam.pass_begins(at(1));
+        for _ in 0..10_000 {
+            assert!(!seam.logged(OUT, at(1), b"0123456789\n"));
+            let log = &seam.sides[0].log;
+            assert!(log.kept.len() <= 211);
+            assert_eq!(log.from.map(|from| from + log.kept.len() as u64), Some(log.seen));
+        }
+    }
+
+    /// 20.10's `local` driver omits the `\n` of a line that it cut.
+    #[test]
+    fn an_omitted_newline_is_made_up_for() {
+        let part = "p".repeat(PART);
+        let log = [(at(0) - 900 * MS, &part[..]), (at(0) - 900 * MS, "end")];
+        let mut joined = seam(1000);
+        pass(&mut joined, 1, &log);
+        assert!(matches!(pass(&mut joined, 151, &[]), Verdict::WaitAttach { .. }));
+        assert_eq!(joined.poll(at(252)), Verdict::Joined);
+        assert_eq!(rest(&joined), (true, &b""[..]));
+
+        let mut cut = seam(1000);
+        pass(&mut cut, 1, &log);
+        assert!(cut.attach(OUT, b"d\nnext\n", at(2)).is_ok());
+        cut.pass_begins(at(160));
+        assert!(cut.logged(OUT, at(3), b"next\n"), "the log goes on with another line");
+        assert_eq!(cut.pass_ended(at(161)), Verdict::Joined);
+        assert_eq!(rest(&cut), (false, &b""[..]));
+
+        let mut ended = seam(1000);
+        pass(&mut ended, 1, &log);
+        assert!(ended.attach(OUT, b"end\n", at(2)).is_ok());
+        ended.attach_ended(at(3));
+        assert_eq!(pass(&mut ended, 160, &[]), Verdict::Joined);
+        assert_eq!(rest(&ended), (false, &b"\n"[..]));
+    }
+
+    #[test]
+    fn a_boundary_between_non_ascii_bytes() {
+        let mut seam = seam(1000);
+        assert!(seam.attach(OUT, b"a\nb\xff\xfe\xfd", at(1)).is_ok());
+        seam.attach_ended(at(2));
+        let verdict = pass(&mut seam, 160, &[(at(1), "a\n"), (at(2), "b\u{fffd}\u{fffd}")]);
+        assert_eq!(verdict, Verdict::Joined);
+        assert_eq!(rest(&seam), (false, &b"\xfd"[..]));
+    }
+
+    /// The same line for ever: no content can tell, so time does, and the verdict says so.
+    #[test]
+    fn a_container_that_repeats_itself_for_ever() {
+        let mut seam = seam(1 << 20);
+        let (mut verdict, mut passes) = (Verdict::ReadOn { after: Duration::ZERO }, 0);
+        let mut next = 0;
+        for now in 0..5000 {
+            assert!(seam.attach(OUT, b"x\n", at(now)).is_ok());
+            if now != next {
+                continue;
+            }
+            seam.pass_begins(at(now));
+            for line in passes..now.saturating_sub(50) {
+                assert!(!seam.logged(OUT, at(line + 50), b"x\n"));
+            }
+            passes = passes.max(now.saturating_sub(50));
+            verdict = seam.pass_ended(at(now));
+            match millis(verdict) {
+                Some(after) => next = now + 1 + after as u64,
+                None => break,
+            }
+        }
+        assert_eq!(verdict, Verdict::Unsure);
+        let (attached, again) = (next + 1, rest(&seam).1.len() as u64 / 2);
+        let twice = again + passes - attached;
+        // The log is 50 lines behind, the seam assumes 150, and arrivals count in tens.
+        assert!(twice <= 111, "{twice}");
+    }
 }

@@ -25,6 +25,8 @@ use crate::transport::link::{Action, Event, Link};
 
 /// A parked attach that ends sooner than this was none: wait for the container to start instead.
 const PARKED_LEAST: Duration = Duration::from_secs(1);
+/// How long an event may take that ends a passing state, before it is looked for.
+const RECHECK: Duration = Duration::from_secs(5);
 /// Far enough ahead that no more patience is left.
 const END_OF_PATIENCE_NANOS: u64 = 3_600_000_000_000;
 
@@ -65,6 +67,8 @@ enum Next {
     Again,
     /// Another round when something happens to the container.
     Wait,
+    /// The same, or after a while: it is in a state that should not last.
+    Recheck,
     /// Another round after a pause, or when something happens.
     Retry(String),
     /// The container is gone, or not to be followed.
@@ -118,11 +122,15 @@ impl Follower {
             self.intake.borrow_mut().let_go();
             match next {
                 Next::Over => break,
-                Next::Wait | Next::Retry(_) if self.mail.is_destroyed() => break,
+                Next::Wait | Next::Recheck | Next::Retry(_) if self.mail.is_destroyed() => break,
                 Next::Again => self.pace.handle(Event::Connected, Instant::now()),
                 Next::Wait => {
                     self.pace.handle(Event::Connected, Instant::now());
                     self.mail.wait(None).await;
+                }
+                Next::Recheck => {
+                    self.pace.handle(Event::Connected, Instant::now());
+                    self.mail.wait(Some(Instant::now() + RECHECK)).await;
                 }
                 Next::Retry(reason) => self.pace.handle(Event::Failed(reason), Instant::now()),
             }
@@ -157,6 +165,11 @@ impl Follower {
         if let Some(reason) = ignored(&seen, &self.crew.follow) {
             tracing::debug!(container = seen.name, "not followed: {reason}");
             return Next::Over;
+        }
+        if self.origin == Origin::Found && seen.started_at >= Some(self.crew.born()) {
+            // It only seems to have been there before us: it started while we did.
+            self.unread = Unread::Log(Box::new(Place::this_run(&seen)));
+            self.origin = Origin::Started;
         }
         self.identify(seen);
         if attached.is_none() && self.is_running() {
@@ -216,7 +229,7 @@ impl Follower {
     async fn without_attach(&mut self, error: &DaemonError) -> Result<Next, Next> {
         match error.status() {
             // Paused, or between two runs: an event will tell when there is more.
-            Some(409) => Ok(Next::Wait),
+            Some(409) => Ok(Next::Recheck),
             // A proxy that lets nothing but GET pass: the other door alone must do.
             Some(403 | 405 | 501) => self.read_log_alone(error).await,
             Some(404) => Ok(Next::Over),

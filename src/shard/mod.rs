@@ -76,6 +76,7 @@ pub struct Crew {
     greeting: RefCell<Greeting>,
     max_line: usize,
     following: Cell<u64>,
+    born: u64,
     /// Which containers are followed.
     pub follow: FollowSettings,
     /// The routes' shares of this shard.
@@ -98,6 +99,11 @@ impl Crew {
     /// The time by the daemon's clock as far as it is known, in nanoseconds since 1970.
     pub fn now(&self) -> u64 {
         self.greeting.borrow().clock.at(nanos(SystemTime::now()))
+    }
+
+    /// When the shard began, by the daemon's clock: what starts later is new.
+    pub fn born(&self) -> u64 {
+        self.greeting.borrow().clock.at(self.born)
     }
 
     /// How far [`Crew::now`] may be off.
@@ -168,6 +174,7 @@ impl Shard {
             greeting: RefCell::new(setup.greeting.clone()),
             max_line: setup.max_line,
             following: Cell::new(0),
+            born: nanos(SystemTime::now()),
             follow: setup.follow.clone(),
             lanes,
             counters: Arc::clone(&setup.counters),

@@ -76,6 +76,12 @@ impl Place {
         self.clean_at.is_some()
     }
 
+    /// Before all of the run that inspect shows.
+    pub fn this_run(container: &Container) -> Place {
+        let started = container.started_at.unwrap_or(0);
+        Place::since(started.saturating_sub(BEFORE_START_NANOS))
+    }
+
     /// The container may run again. If nothing ran in between, what is unread begins with this
     /// run: no need to look for the end of the last one, and no doubt where a container writes
     /// the same lines each time it starts.
@@ -97,8 +103,9 @@ impl Place {
 
     /// What to ask the daemon for.
     fn query(&self, sources: &[Source], follow: bool) -> LogsQuery {
-        let tail = self.tail.map(|(lines, _)| lines);
-        LogsQuery { since: self.cursor.since(sources), until: None, tail, follow }
+        // Without an end the newest lines could be newer than the first that attach brings.
+        let (tail, until) = self.tail.unzip();
+        LogsQuery { since: self.cursor.since(sources), until, tail, follow }
     }
 
     /// Hands a message on if it was not delivered before.
