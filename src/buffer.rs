@@ -186,6 +186,11 @@ impl Outbox {
             .or_else(|| (self.open.records() > 0).then(|| std::mem::take(&mut self.open)))
     }
 
+    /// Whether more is held than the budget grants in any case: time to write less.
+    pub fn is_pressed(&self) -> bool {
+        self.held > self.budget.floor
+    }
+
     /// Whether there is nothing to take.
     pub fn is_empty(&self) -> bool {
         self.sealed.is_empty() && self.open.records() == 0

@@ -4,7 +4,7 @@
 //! events may be missed (the daemon drops them for a slow listener, and forgets them when it
 //! restarts), so after each connect a list is reconciled with what is known.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use crate::docker::events::{Action, DockerEvent};
 use crate::docker::inspect::{Container, Listed, State};
@@ -45,15 +45,11 @@ impl Registry {
     /// What an event asks for.
     pub fn event(&mut self, event: DockerEvent) -> Option<Order> {
         let signal = match event.action {
-            Action::Create => {
-                return self.follow(&event.id, event.name, event.labels, Origin::Created);
+            Action::Create => return self.follow(described(event), Origin::Created),
+            Action::Start | Action::Restart if !self.shard_of.contains_key(&event.id) => {
+                return self.follow(described(event), Origin::Started);
             }
-            Action::Start | Action::Restart => {
-                if !self.shard_of.contains_key(&event.id) {
-                    return self.follow(&event.id, event.name, event.labels, Origin::Started);
-                }
-                Signal::Started
-            }
+            Action::Start | Action::Restart => Signal::Started,
             Action::Unpause => Signal::Unpaused,
             Action::Rename { .. } => Signal::Renamed(event.name),
             Action::Destroy => return self.forget(&event.id),
@@ -82,25 +78,21 @@ impl Registry {
                 _ if first => Origin::Found,
                 _ => Origin::Started,
             };
-            orders.extend(self.follow(&listed.id, listed.name, listed.labels, origin));
+            let Listed { id, name, state, labels } = listed;
+            let container = Container { id, name, state, labels, ..Container::default() };
+            orders.extend(self.follow(container, origin));
         }
         orders
     }
 
-    fn follow(
-        &mut self,
-        id: &str,
-        name: String,
-        labels: BTreeMap<String, String>,
-        origin: Origin,
-    ) -> Option<Order> {
-        if self.own.as_deref() == Some(id) || self.shard_of.contains_key(id) {
+    fn follow(&mut self, container: Container, origin: Origin) -> Option<Order> {
+        let id = &container.id;
+        if self.own.as_ref() == Some(id) || self.shard_of.contains_key(id) {
             return None;
         }
         let (shard, load) = self.load.iter_mut().enumerate().min_by_key(|(_, load)| **load)?;
         *load += 1;
-        self.shard_of.insert(id.to_owned(), shard);
-        let container = Container { id: id.to_owned(), name, labels, ..Container::default() };
+        self.shard_of.insert(id.clone(), shard);
         Some((shard, Command::Follow { container, origin }))
     }
 
@@ -108,5 +100,103 @@ impl Registry {
         let shard = self.shard_of.remove(id)?;
         self.load[shard] -= 1;
         Some((shard, Command::Signal { id: id.to_owned(), signal: Signal::Destroyed }))
+    }
+}
+
+/// As much of a container as its event tells.
+fn described(event: DockerEvent) -> Container {
+    let DockerEvent { id, name, labels, .. } = event;
+    Container { id, name, labels, ..Container::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(id: &str, state: State) -> Listed {
+        Listed { id: id.into(), name: format!("name-{id}"), state, ..Listed::default() }
+    }
+
+    fn event(id: &str, action: Action) -> DockerEvent {
+        let name = format!("name-{id}");
+        DockerEvent { id: id.into(), time_nanos: 0, action, name, labels: Default::default() }
+    }
+
+    /// What an order does, in short.
+    fn short(order: &Order) -> String {
+        match &order.1 {
+            Command::Follow { container, origin } => format!("follow {} {origin:?}", container.id),
+            Command::Signal { id, signal } => format!("{id} {signal:?}"),
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn all(orders: &[Order]) -> Vec<String> {
+        let mut all: Vec<String> = orders.iter().map(short).collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn the_first_list_finds_and_later_ones_have_missed_starts() {
+        let mut registry = Registry::new(1, None);
+        let first = registry.reconcile(vec![
+            listed("a", State::Running),
+            listed("b", State::Created),
+            listed("c", State::Exited),
+        ]);
+        assert_eq!(all(&first), ["follow a Found", "follow b Created", "follow c Found"]);
+        // After a reconnect: c is gone, d is new, and a and b look at themselves.
+        let again = registry.reconcile(vec![
+            listed("a", State::Running),
+            listed("b", State::Running),
+            listed("d", State::Exited),
+        ]);
+        let expected =
+            ["a Check(\"name-a\")", "b Check(\"name-b\")", "c Destroyed", "follow d Started"];
+        assert_eq!(all(&again), expected);
+        assert_eq!(registry.len(), 3);
+    }
+
+    #[test]
+    fn events_and_lists_may_tell_the_same() {
+        let mut registry = Registry::new(1, None);
+        let order = registry.event(event("a", Action::Create)).unwrap();
+        assert_eq!(short(&order), "follow a Created");
+        assert_eq!(registry.event(event("a", Action::Create)), None);
+        let started = registry.event(event("a", Action::Start)).unwrap();
+        assert_eq!(short(&started), "a Started");
+        assert_eq!(all(&registry.reconcile(vec![listed("a", State::Running)])).len(), 1);
+        let renamed = Action::Rename { old_name: "x".into() };
+        assert_eq!(short(&registry.event(event("a", renamed)).unwrap()), "a Renamed(\"name-a\")");
+        assert_eq!(short(&registry.event(event("a", Action::Destroy)).unwrap()), "a Destroyed");
+        assert_eq!(registry.event(event("a", Action::Destroy)), None);
+        // A start without a create: it was made before we listened.
+        let order = registry.event(event("b", Action::Start)).unwrap();
+        assert_eq!(short(&order), "follow b Started");
+        assert_eq!(registry.event(event("z", Action::Die { exit_code: Some(1) })), None);
+        assert!(!registry.is_empty());
+    }
+
+    #[test]
+    fn our_own_container_is_not_followed() {
+        let mut registry = Registry::new(2, Some("me".into()));
+        assert_eq!(registry.event(event("me", Action::Start)), None);
+        assert!(registry.reconcile(vec![listed("me", State::Running)]).is_empty());
+        assert_eq!(registry.event(event("me", Action::Destroy)), None);
+    }
+
+    #[test]
+    fn shards_get_equal_shares() {
+        let mut registry = Registry::new(3, None);
+        for n in 0..30 {
+            registry.event(event(&format!("c{n}"), Action::Create));
+        }
+        assert_eq!(registry.load, [10, 10, 10]);
+        for n in 0..30 {
+            let order = registry.event(event(&format!("c{n}"), Action::Destroy)).unwrap();
+            assert!(order.0 < 3);
+        }
+        assert_eq!(registry.load, [0, 0, 0]);
     }
 }

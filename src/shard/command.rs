@@ -7,7 +7,7 @@ use crate::docker::inspect::Container;
 use crate::docker::request::Api;
 
 /// An order for a shard.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// The daemon is there (said first, and after each reconnect).
     Daemon(Greeting),
@@ -30,7 +30,7 @@ pub enum Command {
 }
 
 /// What the daemon said of itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Greeting {
     /// How its API is spoken.
     pub api: Arc<Api>,
@@ -91,4 +91,22 @@ pub enum Signal {
     Destroyed,
     /// Events may have been missed; this is its name now.
     Check(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_seems_right_is_taken_for_right() {
+        const SECOND: u64 = 1_000_000_000;
+        let now = 1_700_000_000 * SECOND + 999_000_000;
+        assert_eq!(Clock::from_date(1_700_000_000, now).at(now), now);
+        assert_eq!(Clock::from_date(1_700_000_001, now).at(now), now);
+        let behind = Clock::from_date(1_699_999_000, now).at(now);
+        assert!(now - behind > 999 * SECOND && now - behind < 1002 * SECOND);
+        let ahead = Clock::from_date(1_700_001_000, now).at(now);
+        assert!(ahead - now > 998 * SECOND && ahead - now < 1002 * SECOND);
+        assert_eq!(Clock::from_date(u64::MAX, now).slack, Duration::from_secs(2));
+    }
 }

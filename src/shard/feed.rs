@@ -104,6 +104,15 @@ impl Feed {
         self.count_cut_lines();
     }
 
+    /// How much the lanes have delivered whose outboxes are filling up while their receivers take
+    /// what they get; `None` if there are no such lanes. Who can wait, should, until it rises.
+    pub fn pressed(&self) -> Option<u64> {
+        let pressed = self.router.bindings.iter().filter(|binding| binding.lane.queue.is_pressed());
+        pressed
+            .map(|binding| binding.lane.queue.counters.delivered_bytes.get())
+            .reduce(|a, b| a + b)
+    }
+
     /// The container has ended: an unterminated last line is a line.
     pub fn finish(&mut self) {
         let router = &mut self.router;

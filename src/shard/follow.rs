@@ -107,6 +107,12 @@ impl Follower {
 
     /// Follows until the container is gone or the program stops.
     pub async fn run(mut self) {
+        let ended = matches!(self.container.state, State::Exited | State::Gone);
+        if self.origin == Origin::Found && ended {
+            // Nothing to read, until it is started: whatever it writes from then on.
+            self.wants_all_from_now();
+            self.mail.wait(None).await;
+        }
         while !self.mail.is_stopping() {
             if let Action::Wait(until) = self.pace.poll(Instant::now()) {
                 self.mail.wait(Some(until)).await;
@@ -188,13 +194,17 @@ impl Follower {
     /// It does not run, and is not attached: its log may have what was missed.
     async fn read_what_is_left(&mut self) -> Result<Next, Next> {
         if self.origin == Origin::Found && matches!(self.unread, Unread::Nothing) {
-            // Whatever it writes from now on, when it is started, is wanted.
-            self.unread = Unread::Log(Box::new(Place::since(self.crew.now())));
+            self.wants_all_from_now();
         } else {
             self.read_log().await?;
+            self.origin = Origin::Started;
         }
-        self.origin = Origin::Started;
         Ok(Next::Wait)
+    }
+
+    fn wants_all_from_now(&mut self) {
+        self.unread = Unread::Log(Box::new(Place::since(self.crew.now())));
+        self.origin = Origin::Started;
     }
 
     /// The attach is in place: brings what was before it, goes live, and stays until it ends.

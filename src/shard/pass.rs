@@ -1,6 +1,7 @@
 //! One pass over a container's log through the `logs` door, and the place where the next goes on.
 
 use std::cell::RefCell;
+use std::time::{Duration, Instant};
 
 use super::backlog::Backlog;
 use super::follow::Follower;
@@ -31,6 +32,11 @@ const BEFORE_START_NANOS: u64 = 50_000_000;
 /// How long after the end of a run, as inspect tells it, the end of its stream may be seen and
 /// still be taken for the end of that run, rather than of one before: our clocks may differ.
 const SEEN_LATE_NANOS: u64 = 50_000_000;
+
+/// The pauses while receivers catch up.
+const EASE: Duration = Duration::from_millis(2);
+/// A receiver that took nothing for so long is not waited for.
+const EASE_MAX: Duration = Duration::from_secs(1);
 
 /// Why a pass did not come to the end of the log.
 pub enum PassError {
@@ -200,6 +206,7 @@ async fn read_messages(
     intake: &RefCell<Intake>,
 ) -> Result<(), PassError> {
     let mut log = Backlog::new(tty);
+    let mut patient = true;
     loop {
         let mut corrupt = None;
         let more = stream
@@ -218,6 +225,7 @@ async fn read_messages(
             break;
         }
         stream.breathe().await;
+        patient = patient && ease(intake).await;
     }
     let mut intake = intake.borrow_mut();
     log.finish(&mut |source, ts, text| place.take(source, ts, text, &mut intake));
@@ -225,6 +233,22 @@ async fn read_messages(
         // In-band: the daemon met an error while it read.
         Some(words) => Err(PassError::Broken(format!("the daemon says: {words}"))),
         None => Ok(()),
+    }
+}
+
+/// A log can wait, unlike a container: reads no faster than the receivers take. `false` once one
+/// takes nothing any more; the others are not to suffer from it.
+async fn ease(intake: &RefCell<Intake>) -> bool {
+    let mut since = Instant::now();
+    let mut delivered = 0;
+    loop {
+        let Some(now_delivered) = intake.borrow().feed.pressed() else { return true };
+        if now_delivered != delivered {
+            (delivered, since) = (now_delivered, Instant::now());
+        } else if since.elapsed() > EASE_MAX {
+            return false;
+        }
+        tokio::time::sleep(EASE).await;
     }
 }
 

@@ -80,6 +80,11 @@ impl Queue {
         self.outbox.borrow_mut().take()
     }
 
+    /// Whether the outbox fills up although the receiver is connected.
+    pub fn is_pressed(&self) -> bool {
+        self.counters.connected.get() == 1 && self.outbox.borrow().is_pressed()
+    }
+
     /// Gives a chunk back whose records were delivered or given up.
     pub fn recycle(&self, chunk: Chunk) {
         self.outbox.borrow_mut().recycle(chunk);
