@@ -131,6 +131,9 @@ struct Live {
     /// A projected prefix that the last whole pass must have had, and the running pass will.
     covered: usize,
     covering: usize,
+    /// It is all, non-ASCII bytes included, and no more will come.
+    covered_all: bool,
+    covering_all: bool,
 }
 
 impl Live {
@@ -159,6 +162,12 @@ impl Live {
         if all {
             self.covering = self.len;
         }
+        self.covering_all = all;
+    }
+
+    /// Whether the log must have a whole line of these; the first may be the rest of one.
+    fn covers_a_line(&self) -> bool {
+        memchr::memchr_iter(b'\n', &self.projection(self.covered)).nth(1).is_some()
     }
 
     /// The projection of the first bytes, at least `len` of it if there is as much.
@@ -378,9 +387,9 @@ impl Side {
         let attach_is_empty = self.live.raw.is_empty();
         if starts.count == 1 && (covered > 0 || attach_is_empty) {
             self.start = Some(starts.last);
-        } else if at.ended && covered == len && starts.count > 0 {
+        } else if at.ended && self.live.covered_all && starts.count > 0 {
             self.start = Some(starts.last); // the log has all of it, whichever start it is
-        } else if starts.count > 0 && (at.late || (at.pressed && covered > 0)) {
+        } else if starts.count > 0 && (at.late || (at.pressed && self.live.covers_a_line())) {
             self.start = Some(starts.last);
             self.unsure = true;
         } else if at.late {
@@ -397,10 +406,15 @@ impl Side {
         let start = self.start.unwrap_or(self.log.seen);
         let taken = usize::try_from(self.log.seen.saturating_sub(start)).unwrap_or(usize::MAX);
         if taken == 0 {
-            let raw = &self.live.raw;
-            let continues = raw.first() == Some(&b'\n') || (raw.is_empty() && ended);
+            let mut bytes = &self.live.raw[..];
+            if self.live.covered_all && !self.unsure && !self.log.run.is_empty() {
+                // Nothing but these bytes can be in both, and the log has all that attach had.
+                let ascii = bytes.iter().position(u8::is_ascii).unwrap_or(bytes.len());
+                bytes = &bytes[ascii..];
+            }
+            let continues = bytes.first() == Some(&b'\n') || (bytes.is_empty() && ended);
             let newline_first = self.log.lacks_newline() && !continues;
-            return Rest { newline_first, bytes: raw };
+            return Rest { newline_first, bytes };
         }
         if taken > self.live.len {
             return Rest { newline_first: false, bytes: &[] };
@@ -494,9 +508,9 @@ impl Seam {
         }
     }
 
-    /// A message of a pass that the driver delivers, an empty one too; `true` if it must deliver a `\n` before it,
-    /// because the log omitted that of the line before (20.10's `local` driver does, after a
-    /// line of more than 16 KiB; and a container's last run may have ended within a line).
+    /// A message of a pass that the driver delivers, an empty one too; `true` if it must deliver
+    /// a `\n` before it, because the log omitted that of the line before (20.10's `local` driver
+    /// does after a line of more than 16 KiB, and a container may have ended within a line).
     #[must_use]
     pub fn logged(&mut self, source: Source, ts: u64, bytes: &[u8]) -> bool {
         let bound = self.config.requested_at.saturating_sub(nanos(self.config.slack));
@@ -518,6 +532,7 @@ impl Seam {
         self.last_pass = now;
         for side in &mut self.sides {
             side.live.covered = side.live.covering;
+            side.live.covered_all = side.live.covering_all;
             side.log.pass_ended(now);
         }
         if self.sure {

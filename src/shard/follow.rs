@@ -21,7 +21,7 @@ use crate::docker::inspect::{Container, State, ignored, parse_inspect};
 use crate::doors::resume::{Resume, ResumeConfig};
 use crate::doors::seam::{SeamConfig, Verdict};
 use crate::transport::daemon::{DaemonError, Streaming};
-use crate::transport::link::{Action, Event, Link};
+use crate::transport::link::{Action, Event, Link, Notice};
 
 /// A parked attach that ends sooner than this was none: wait for the container to start instead.
 const PARKED_LEAST: Duration = Duration::from_secs(1);
@@ -141,8 +141,13 @@ impl Follower {
                 Next::Retry(reason) => self.pace.handle(Event::Failed(reason), Instant::now()),
             }
             self.attend();
-            if let Some(notice) = self.pace.notice() {
-                tracing::warn!(container = self.container.name, "{notice}");
+            match self.pace.notice() {
+                // A daemon that went away is said once, elsewhere, not for every container.
+                Some(lasting @ Notice::StillDown { .. }) => {
+                    tracing::warn!(container = self.container.name, "{lasting}");
+                }
+                Some(passing) => tracing::debug!(container = self.container.name, "{passing}"),
+                None => {}
             }
         }
         self.give_out();
@@ -344,12 +349,7 @@ impl Follower {
 
     /// Reads the log until it joins what attach brings.
     async fn join(&mut self, attached: Attached) -> Result<(), Next> {
-        let config = SeamConfig::new(
-            attached.requested_at,
-            attached.attached_at,
-            self.crew.slack(),
-            HELD_MAX,
-        );
+        let config = self.seam_config(attached);
         self.intake.borrow_mut().join(self.container.tty, config);
         loop {
             match self.pass(false).await {
@@ -378,7 +378,10 @@ impl Follower {
             }
             let stream = self.intake.borrow().ended().cloned();
             match stream {
-                Some(Ended::Full) => return Err(Next::Again),
+                Some(Ended::Full) => {
+                    self.attach_again().await?;
+                    return Ok(false);
+                }
                 Some(Ended::Corrupt(_)) => self.force_seam(),
                 Some(Ended::Eof) if !ended => {
                     self.output_has_ended().await?;
@@ -392,6 +395,10 @@ impl Follower {
                 None => return Ok(true),
                 Some(Verdict::Joined) => return Ok(self.close_seam()),
                 Some(Verdict::Unsure) => {
+                    tracing::debug!(
+                        container = self.container.name,
+                        "where log and attach join is a guess"
+                    );
                     self.crew.counters.unsure_seams.add(1);
                     return Ok(self.close_seam());
                 }
@@ -404,7 +411,25 @@ impl Follower {
         }
     }
 
+    fn seam_config(&self, attached: Attached) -> SeamConfig {
+        let Attached { requested_at, attached_at } = attached;
+        SeamConfig::new(requested_at, attached_at, self.crew.slack(), HELD_MAX)
+    }
+
+    /// More came by attach than may be held: it was let go of, and the log has been read on
+    /// meanwhile. A new one takes its place.
+    async fn attach_again(&mut self) -> Result<(), Next> {
+        self.mail.close_all();
+        let attached = self.attach().await.map_err(|error| Next::Retry(error.to_string()))?;
+        let config = self.seam_config(attached);
+        if let Some(seam) = self.intake.borrow_mut().seam() {
+            seam.renew(config);
+        }
+        Ok(())
+    }
+
     fn close_seam(&mut self) -> bool {
+        tracing::debug!(container = self.container.name, "log and attach are joined");
         self.intake.borrow_mut().joined(SystemTime::now());
         true
     }

@@ -34,8 +34,8 @@ enum Phase {
     Closed,
     /// Attached; not known yet whether there are frames.
     Unknown(Vec<u8>),
-    /// Attached; the place where it begins is being looked for.
-    Joining(Demux, Box<Seam>),
+    /// Attached; the place where it begins is being looked for. `true`: a terminal.
+    Joining(Demux, Box<Seam>, bool),
     /// Attached, and everything before is delivered.
     Live(Demux),
 }
@@ -64,9 +64,13 @@ impl Intake {
         }
     }
 
-    /// An attach is in place; its bytes come under the number that is returned.
+    /// An attach is in place; its bytes come under the number that is returned. A seam that was
+    /// being looked for goes on with it: see [`Seam::renew`].
     pub fn opened(&mut self) -> u64 {
-        self.phase = Phase::Unknown(Vec::new());
+        match &mut self.phase {
+            Phase::Joining(frames, _, tty) => *frames = demux(*tty),
+            phase => *phase = Phase::Unknown(Vec::new()),
+        }
         self.ended = None;
         self.attach += 1;
         self.attach
@@ -112,7 +116,7 @@ impl Intake {
                 held.extend_from_slice(bytes);
                 Ok(())
             }
-            Phase::Joining(demux, seam) => {
+            Phase::Joining(demux, seam, _) => {
                 hold_in_seam(demux, seam, bytes, now, &mut self.complaint)
             }
         }
@@ -174,7 +178,7 @@ impl Intake {
         };
         let (mut demux, mut seam) = (demux(tty), Box::new(Seam::new(config)));
         match hold_in_seam(&mut demux, &mut seam, &held, now, &mut self.complaint) {
-            Ok(()) => self.phase = Phase::Joining(demux, seam),
+            Ok(()) => self.phase = Phase::Joining(demux, seam, tty),
             Err(ended) => self.ended = Some(ended),
         }
     }
@@ -182,7 +186,7 @@ impl Intake {
     /// The seam that is being looked for.
     pub fn seam(&mut self) -> Option<&mut Seam> {
         match &mut self.phase {
-            Phase::Joining(_, seam) => Some(seam),
+            Phase::Joining(_, seam, _) => Some(seam),
             _ => None,
         }
     }
@@ -190,7 +194,7 @@ impl Intake {
     /// The seam was found: deliver what the log has not, and go live.
     pub fn joined(&mut self, now: SystemTime) {
         match std::mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Joining(demux, seam) => {
+            Phase::Joining(demux, seam, _) => {
                 self.phase = Phase::Live(demux);
                 for source in Source::ALL {
                     let rest = seam.rest(source);
@@ -206,7 +210,7 @@ impl Intake {
 
     /// There is no log to join: deliver all that is held, and go live.
     pub fn skip_seam(&mut self, now: SystemTime) {
-        if let Phase::Joining(demux, seam) = std::mem::replace(&mut self.phase, Phase::Closed) {
+        if let Phase::Joining(demux, seam, _) = std::mem::replace(&mut self.phase, Phase::Closed) {
             self.phase = Phase::Live(demux);
             for source in Source::ALL {
                 self.deliver(source, seam.held_bytes(source), nanos(now));

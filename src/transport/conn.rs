@@ -25,8 +25,15 @@ const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10
 pub struct Conn {
     stream: Stream,
     pool: Rc<Pool>,
-    /// Never borrowed across an await.
-    tls: Option<RefCell<ClientConnection>>,
+    tls: Option<Tls>,
+}
+
+/// What rustls knows of a connection. Its cells are never borrowed across an await.
+struct Tls {
+    session: RefCell<ClientConnection>,
+    /// Ciphertext that was read and not yet decrypted, from this offset on: rustls decrypts no
+    /// more than a little ahead of its reader.
+    cipher: RefCell<Option<(Lease, usize)>>,
 }
 
 /// How far a write came.
@@ -68,7 +75,8 @@ impl Conn {
     ) -> io::Result<Conn> {
         let name = tls::server_name(host).map_err(io::Error::other)?;
         let session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
-        Ok(Conn { stream, pool: Rc::clone(pool), tls: Some(RefCell::new(session)) })
+        let tls = Tls { session: RefCell::new(session), cipher: RefCell::default() };
+        Ok(Conn { stream, pool: Rc::clone(pool), tls: Some(tls) })
     }
 
     /// The timer ends the handshake by shutting the socket down, never by dropping a read.
@@ -94,30 +102,29 @@ impl Conn {
         let Some(tls) = &self.tls else { return Ok(()) };
         loop {
             self.flush_tls(tls).await?;
-            if !tls.borrow().is_handshaking() {
+            if !tls.session.borrow().is_handshaking() {
                 return Ok(());
             }
-            let bytes = self.stream.read(&self.pool).await?;
-            if bytes.is_empty() {
+            if !self.read_cipher(tls).await? {
                 return Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
                     "the peer closed the connection during the TLS handshake",
                 ));
             }
-            let fed = feed(&mut tls.borrow_mut(), &bytes);
-            if fed.is_err() {
+            let understood = tls.shake();
+            if understood.is_err() {
                 // The alert tells the peer why; that it may not arrive changes nothing.
                 let _ = self.flush_tls(tls).await;
             }
-            fed?;
+            understood?;
         }
     }
 
     /// Writes what rustls has to say.
-    async fn flush_tls(&self, tls: &RefCell<ClientConnection>) -> io::Result<()> {
+    async fn flush_tls(&self, tls: &Tls) -> io::Result<()> {
         let mut cipher = Vec::new();
-        while tls.borrow().wants_write() {
-            tls.borrow_mut().write_tls(&mut cipher)?;
+        while tls.session.borrow().wants_write() {
+            tls.session.borrow_mut().write_tls(&mut cipher)?;
         }
         let mut from = 0;
         while from < cipher.len() {
@@ -128,26 +135,24 @@ impl Conn {
         Ok(())
     }
 
+    /// Waits for ciphertext; `false` at the end of the stream.
+    async fn read_cipher(&self, tls: &Tls) -> io::Result<bool> {
+        let bytes = self.stream.read(&self.pool).await?;
+        let more = !bytes.is_empty();
+        tls.cipher.replace(Some((bytes, 0)));
+        Ok(more)
+    }
+
     /// Waits for bytes; empty at the end of the stream. Must be awaited to its end.
     pub async fn read(&self) -> io::Result<Lease> {
         let Some(tls) = &self.tls else { return self.stream.read(&self.pool).await };
         loop {
-            let mut lease = self.pool.lease();
-            match tls.borrow_mut().reader().read(lease.space()) {
-                Ok(n) => {
-                    lease.fill(n);
-                    return Ok(lease);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-            drop(lease);
-            let bytes = self.stream.read(&self.pool).await?;
-            if bytes.is_empty() {
-                return Ok(bytes);
-            }
-            feed(&mut tls.borrow_mut(), &bytes)?;
+            let mut plain = self.pool.lease();
+            tls.decrypt(&mut plain)?;
             self.flush_tls(tls).await?;
+            if !plain.is_empty() || !self.read_cipher(tls).await? {
+                return Ok(plain);
+            }
         }
     }
 
@@ -165,18 +170,18 @@ impl Conn {
                         "the peer closed the connection",
                     ));
                 }
-                Incoming::Bytes(bytes) => self.ignore(&bytes)?,
+                Incoming::Bytes(bytes) => self.ignore(bytes)?,
             }
         }
     }
 
     /// TLS must see what arrives (tickets, alerts); its plain text is of no interest.
-    fn ignore(&self, bytes: &[u8]) -> io::Result<()> {
+    fn ignore(&self, bytes: Lease) -> io::Result<()> {
         let Some(tls) = &self.tls else { return Ok(()) };
-        let mut tls = tls.borrow_mut();
-        feed(&mut tls, bytes)?;
-        let mut scratch = [0; 1024];
-        while matches!(tls.reader().read(&mut scratch), Ok(n) if n > 0) {}
+        tls.cipher.replace(Some((bytes, 0)));
+        while tls.cipher.borrow().is_some() {
+            tls.decrypt(&mut self.pool.lease())?;
+        }
         Ok(())
     }
 
@@ -203,13 +208,9 @@ impl Conn {
 
     /// Encrypts all, then writes; `marks` says which plain text is out when how much of the
     /// ciphertext is.
-    async fn send_secure(
-        &self,
-        tls: &RefCell<ClientConnection>,
-        bytes: Vec<u8>,
-        from: usize,
-    ) -> Sent {
-        let (mut cipher, mut marks) = match encrypt(&mut tls.borrow_mut(), &bytes[from..]) {
+    async fn send_secure(&self, tls: &Tls, bytes: Vec<u8>, from: usize) -> Sent {
+        let encrypted = encrypt(&mut tls.session.borrow_mut(), &bytes[from..]);
+        let (mut cipher, mut marks) = match encrypted {
             Ok(encrypted) => encrypted,
             Err(error) => return Sent { bytes, taken: 0, result: Err(error) },
         };
@@ -231,7 +232,7 @@ impl Conn {
     /// Says goodbye in TLS' own words; plain streams have none.
     pub async fn close(self) {
         if let Some(tls) = &self.tls {
-            tls.borrow_mut().send_close_notify();
+            tls.session.borrow_mut().send_close_notify();
             // The records are out; a peer that is gone already needs no goodbye.
             let _ = self.flush_tls(tls).await;
         }
@@ -267,12 +268,50 @@ fn wrote(result: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// An error is rustls' own within an [`io::Error`]: see [`tls::explain_io`].
-fn feed(tls: &mut ClientConnection, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() && tls.read_tls(&mut bytes)? > 0 {
-        tls.process_new_packets().map_err(io::Error::other)?;
+impl Tls {
+    /// Hands the ciphertext at hand to rustls as long as the handshake goes on; what follows is
+    /// for [`Conn::read`].
+    fn shake(&self) -> io::Result<()> {
+        let (mut session, mut cipher) = (self.session.borrow_mut(), self.cipher.borrow_mut());
+        while let Some((bytes, from)) = cipher.as_mut().filter(|_| session.is_handshaking()) {
+            let mut rest = &bytes[*from..];
+            if rest.is_empty() {
+                *cipher = None;
+                break;
+            }
+            *from += session.read_tls(&mut rest)?;
+            session.process_new_packets().map_err(io::Error::other)?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Decrypts into `plain` until it is full or the ciphertext at hand is used up.
+    ///
+    /// # Errors
+    /// rustls' own within an [`io::Error`]: see [`tls::explain_io`].
+    fn decrypt(&self, plain: &mut Lease) -> io::Result<()> {
+        let (mut session, mut cipher) = (self.session.borrow_mut(), self.cipher.borrow_mut());
+        loop {
+            while !plain.is_full() {
+                match session.reader().read(plain.space()) {
+                    Ok(0) => break,
+                    Ok(n) => plain.fill(n),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error),
+                }
+            }
+            let Some((bytes, from)) = cipher.as_mut().filter(|_| !plain.is_full()) else {
+                return Ok(());
+            };
+            let mut rest = &bytes[*from..];
+            if rest.is_empty() {
+                *cipher = None;
+                continue;
+            }
+            *from += session.read_tls(&mut rest)?;
+            session.process_new_packets().map_err(io::Error::other)?;
+        }
+    }
 }
 
 /// Ciphertext of `plain`, and marks `(end in ciphertext, end in plain)` per TLS record.
