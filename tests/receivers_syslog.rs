@@ -146,8 +146,9 @@ fn a_receiver_that_is_stopped_and_started_misses_nothing_that_fits_the_buffer() 
             let ended = program.stop();
             let totals = totals(&receiver.records(), count);
             say(&format!("{kind:?} {door:?} away for {away} s ({io}): {totals}"));
-            // 50 ms of lines: what can be on its way to a program that is ending.
-            let in_flight = rate / 20;
+            // 250 ms of lines: what can be on its way to a program that is ending. 62 ms were seen
+            // on a loaded machine, mostly it is none.
+            let in_flight = rate / 4;
             assert!(totals.lost <= in_flight, "{kind:?} {door:?}: {totals}: {}", ended.stderr);
             assert!(totals.damaged <= 1 && totals.unknown <= 1, "{kind:?} {door:?}: {totals}");
             assert_eq!((totals.duplicated, totals.reordered), (0, 0), "{kind:?}: {totals}");
