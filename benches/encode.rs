@@ -11,8 +11,8 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use logchute::buffer::{Budget, Outbox};
 use logchute::config::{
-    DockerSettings, FollowSettings, Framing, HttpSettings, IoChoice, Settings, SyslogFormat,
-    SyslogSettings, TlsSettings,
+    DockerSettings, FollowSettings, Framing, IoChoice, Settings, SyslogFormat, SyslogSettings,
+    TlsSettings,
 };
 use logchute::docker::Source;
 use logchute::docker::inspect::Container;
@@ -50,7 +50,7 @@ fn settings() -> Settings {
         max_line: 1 << 20,
         shards: 1,
         io: IoChoice::Auto,
-        http: HttpSettings { address: ([127, 0, 0, 1], 0).into(), asked: false },
+        http: None,
         drain_timeout: std::time::Duration::ZERO,
     }
 }
