@@ -47,7 +47,7 @@ struct Corpus {
 impl Corpus {
     /// One line a frame, as a line-wise writer on a quiet host and the logs door give it.
     fn line_frames(mean: usize) -> Corpus {
-        let lines = lines(mean);
+        let lines = lines(mean, CHUNK);
         let mut stream = Vec::new();
         for line in &lines {
             push_frame(&mut stream, line);
@@ -57,7 +57,7 @@ impl Corpus {
 
     /// Frames of 32 KiB that cut lines anywhere, as a program that writes in blocks gives it.
     fn block_frames(mean: usize) -> Corpus {
-        let lines = lines(mean);
+        let lines = lines(mean, CHUNK);
         let mut stream = Vec::new();
         for payload in lines.concat().chunks(FRAME) {
             push_frame(&mut stream, payload);
@@ -79,9 +79,9 @@ fn push_frame(stream: &mut Vec<u8>, payload: &[u8]) {
     stream.extend_from_slice(payload);
 }
 
-/// A chunk's worth of lines of words, half to one and a half times as long as `mean`, by a fixed
+/// So many bytes of lines of words, half to one and a half times as long as `mean`, by a fixed
 /// xorshift: the same in every run, and no two lengths in a row that a CPU could learn.
-fn lines(mean: usize) -> Vec<Vec<u8>> {
+fn lines(mean: usize, bytes: usize) -> Vec<Vec<u8>> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let mut random = move || {
         state ^= state << 13;
@@ -101,7 +101,7 @@ fn lines(mean: usize) -> Vec<Vec<u8>> {
         line.push(b'\n');
         line
     };
-    (0..CHUNK / mean).map(&mut make).collect()
+    (0..bytes / mean).map(&mut make).collect()
 }
 
 fn demux_only(corpus: &Corpus, bencher: Bencher<'_, '_>) {
@@ -220,9 +220,12 @@ fn lanes(filter: Filter) -> Vec<Rc<Lane>> {
     routes.iter().map(|route| Rc::new(Lane::new(route, 0).0)).collect()
 }
 
-/// A chunk of lines, each with "took", every hundredth with each of the rare words in its turn.
+/// Reads of one round. A recent CPU learns the lengths of the lines of one alone by heart.
+const READS: usize = 32;
+
+/// Lines for all reads, each with "took", every hundredth with each of the rare words in its turn.
 fn marked_lines() -> Vec<Vec<u8>> {
-    let mut lines = lines(124);
+    let mut lines = lines(124, READS * CHUNK);
     for (number, line) in lines.iter_mut().enumerate() {
         let mark = match RARE.get(number % 100) {
             Some(word) => format!("took {word} "),
@@ -255,14 +258,16 @@ impl Way {
     /// Never inlined, so that it can be told apart in a profile:
     /// `valgrind --tool=callgrind --toggle-collect='*Way::pass*' path-… --test "no filter, 1 l"`.
     #[inline(never)]
-    fn pass(&mut self, input: &[u8]) {
+    fn pass(&mut self, stream: &[u8]) {
         let Way { feed, lanes, demux, tails, complaint } = self;
-        let read = feed.read(demux, input, UNIX_EPOCH, tails, complaint);
-        read.expect("the corpus is well-formed");
-        for lane in lanes {
-            while let Some(chunk) = lane.queue.take() {
-                lane.queue.delivered(chunk.records(), black_box(chunk.pending()).len());
-                lane.queue.recycle(chunk);
+        for input in stream.chunks(CHUNK) {
+            let read = feed.read(demux, input, UNIX_EPOCH, tails, complaint);
+            read.expect("the corpus is well-formed");
+            for lane in &*lanes {
+                while let Some(chunk) = lane.queue.take() {
+                    lane.queue.delivered(chunk.records(), black_box(chunk.pending()).len());
+                    lane.queue.recycle(chunk);
+                }
             }
         }
     }
