@@ -225,6 +225,12 @@ impl Outbox {
         self.losses.dropped_records - before
     }
 
+    /// Whether anything was let go of since [`Outbox::take_losses`].
+    #[inline]
+    pub fn has_losses(&self) -> bool {
+        self.losses.dropped_records | self.losses.cut_records > 0
+    }
+
     /// What was let go of since the last call.
     pub fn take_losses(&mut self) -> Losses {
         std::mem::take(&mut self.losses)

@@ -9,7 +9,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::link::Warner;
-use crate::buffer::{Chunk, Outbox};
+use crate::buffer::{Chunk, Losses, Outbox};
 use crate::io::stream::Closer;
 use crate::metrics::RouteCounters;
 
@@ -44,26 +44,29 @@ impl Queue {
         }
     }
 
-    /// Lets `fill` append records, then wakes the link if it sleeps.
+    /// Lets `fill` append records, then wakes the link if it sleeps and there are any. Returns
+    /// what `fill` returned.
     #[inline]
-    pub fn append(&self, fill: impl FnOnce(&mut Outbox)) {
+    pub fn append<T>(&self, fill: impl FnOnce(&mut Outbox) -> T) -> T {
         let mut outbox = self.outbox.borrow_mut();
-        fill(&mut outbox);
-        let losses = outbox.take_losses();
-        drop(outbox);
-        if losses.cut_records > 0 {
-            self.counters.cut_records.add(losses.cut_records);
+        let result = fill(&mut outbox);
+        if outbox.has_losses() {
+            self.lost(outbox.take_losses());
         }
-        if losses.dropped_records > 0 {
-            self.lost(losses.dropped_records);
-        }
-        if !self.rung.replace(true) {
+        if !self.rung.get() && !outbox.is_empty() {
+            self.rung.set(true);
             self.bell.notify_one();
         }
+        result
     }
 
     #[cold]
-    fn lost(&self, records: u64) {
+    fn lost(&self, losses: Losses) {
+        self.counters.cut_records.add(losses.cut_records);
+        let records = losses.dropped_records;
+        if records == 0 {
+            return;
+        }
         self.counters.dropped_buffer_full.add(records);
         if let Some(sum) = self.dropped.borrow_mut().due(Instant::now(), records) {
             tracing::warn!(
