@@ -264,9 +264,11 @@ impl Way {
             let read = feed.read(demux, input, UNIX_EPOCH, tails, complaint);
             read.expect("the corpus is well-formed");
             for lane in &*lanes {
-                while let Some(chunk) = lane.queue.take() {
+                while let Some(mut chunk) = lane.queue.take() {
                     lane.queue.delivered(chunk.records(), black_box(chunk.pending()).len());
-                    lane.queue.recycle(chunk);
+                    let sent = chunk.pending().len();
+                    chunk.deliver(sent);
+                    lane.queue.put_back(chunk);
                 }
             }
         }
