@@ -5,7 +5,7 @@
 //! oldest records go, and are counted. Nothing is allocated per record: chunks are reused.
 //!
 //! Indices of a [`Chunk`]: `ends[i]` is where record `i` ends in `bytes`, and the next begins;
-//! `ends` rises, and its last entry is `bytes.len()`.
+//! `ends` rises, and its last entry is `bytes.len()`. Neither grows beyond its first capacity.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,6 +17,9 @@ pub const CHUNK_MAX: usize = 128 * 1024;
 pub const CHUNK_MIN: usize = 4 * 1024;
 /// Empty chunks that are kept for reuse rather than given back.
 const SPARE_MAX: usize = 4;
+/// A chunk is full at one record for so many bytes of room, so that the places of very short
+/// records take no more than a quarter of the memory that the budget counts.
+const RECORD_LEAST: usize = 16;
 
 /// The memory of one route, shared by its outboxes (one a shard).
 ///
@@ -162,7 +165,8 @@ impl Outbox {
     /// writes nothing else there, and then calls [`Outbox::finish`].
     #[inline]
     pub fn begin(&mut self, len_max: usize) -> &mut Vec<u8> {
-        if self.open.bytes.len() + len_max > self.open.room {
+        let Chunk { bytes, ends, room, .. } = &self.open;
+        if bytes.len() + len_max > *room || ends.len() == ends.capacity() {
             self.open_another(len_max);
         }
         &mut self.open.bytes
@@ -225,6 +229,12 @@ impl Outbox {
         self.losses.dropped_records - before
     }
 
+    /// Whether anything was let go of since [`Outbox::take_losses`].
+    #[inline]
+    pub fn has_losses(&self) -> bool {
+        self.losses.dropped_records | self.losses.cut_records > 0
+    }
+
     /// What was let go of since the last call.
     pub fn take_losses(&mut self) -> Losses {
         std::mem::take(&mut self.losses)
@@ -264,7 +274,12 @@ impl Outbox {
         self.held += charged;
         let mut chunk = match self.spare.pop() {
             Some(spare) if spare.room == room => spare,
-            _ => Chunk { bytes: Vec::with_capacity(room), room, ..Chunk::default() },
+            _ => Chunk {
+                bytes: Vec::with_capacity(room),
+                ends: Vec::with_capacity(room / RECORD_LEAST + 1),
+                room,
+                ..Chunk::default()
+            },
         };
         chunk.charged = charged;
         self.open = chunk;
@@ -360,6 +375,22 @@ mod tests {
         assert_eq!(records.last().unwrap(), b"last");
         assert_eq!(records.len() as u64 + outbox.take_losses().dropped_records, 3);
         assert!(records.iter().any(|r| r.len() == 1 << 20));
+    }
+
+    #[test]
+    fn the_places_of_short_records_are_bounded_too() {
+        let mut outbox = Outbox::new(Arc::new(Budget::new(256 * 1024, 1)), usize::MAX);
+        for _ in 0..1_000_000 {
+            put(&mut outbox, b"\n");
+        }
+        let (mut records, mut places) = (0, 0);
+        while let Some(chunk) = outbox.take() {
+            records += chunk.records();
+            places += chunk.ends.capacity() * size_of::<u32>();
+            outbox.recycle(chunk);
+        }
+        assert_eq!(records as u64 + outbox.take_losses().dropped_records, 1_000_000);
+        assert!(places <= 256 * 1024 / 3, "{places}");
     }
 
     #[test]

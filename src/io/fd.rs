@@ -1,7 +1,7 @@
-//! Registers an owned descriptor with epoll: the one place with `unsafe`.
+//! What descriptors are asked without a safe wrapper: the one place with `unsafe`.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 use tokio::io::unix::AsyncFd;
 
@@ -15,4 +15,15 @@ pub fn watched(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // dropped, and `as_raw_fd` returns it every time; the `AsyncFd` takes the ownership over.
     let registered = unsafe { AsyncFd::register(socket) };
     registered.map_err(io::Error::from)
+}
+
+/// Bytes in the send queue of a socket: for TCP those that the peer has not acknowledged, for a
+/// Unix stream those that it has not read. 0 where the kernel does not say.
+#[allow(unsafe_code)]
+pub fn unsent(socket: RawFd) -> usize {
+    let mut bytes: nix::libc::c_int = 0;
+    // SAFETY: TIOCOUTQ writes one `int` to the given address, which outlives the call; on a number
+    // that is no open socket it fails and writes nothing.
+    let done = unsafe { nix::libc::ioctl(socket, nix::libc::TIOCOUTQ, &raw mut bytes) };
+    if done == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
 }

@@ -100,7 +100,10 @@ pub fn block_on<F: Future>(driver: Driver, future: F) -> io::Result<F::Output> {
         Driver::Ring => Ok(ring_runtime()?.block_on(future)),
         Driver::Poll => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            Ok(tokio::task::LocalSet::new().block_on(&runtime, future))
+            let output = tokio::task::LocalSet::new().block_on(&runtime, future);
+            // Not dropped: that would wait for threads that wait for a name server.
+            runtime.shutdown_background();
+            Ok(output)
         }
     }
 }

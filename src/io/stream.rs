@@ -118,6 +118,11 @@ impl Stream {
                 ready.try_io(|fd| Ok(recv(fd.as_raw_fd(), lease.space(), MsgFlags::empty())?));
             match read {
                 Ok(Ok(n)) => {
+                    if (1..lease.space().len()).contains(&n) {
+                        // All that there was: saves the read that would find nothing. An end of
+                        // the stream that came with it is remembered all the same.
+                        ready.clear_ready();
+                    }
                     lease.fill(n);
                     return Ok(lease);
                 }
@@ -186,6 +191,12 @@ impl Closer {
     /// Whether the stream was shut down.
     pub fn is_closed(&self) -> bool {
         self.shut.get()
+    }
+
+    /// How many written bytes the peer has not acknowledged (TCP) or read (Unix); 0 after the
+    /// stream was shut down.
+    pub fn unsent(&self) -> usize {
+        if self.shut.get() { 0 } else { super::fd::unsent(self.fd) }
     }
 
     /// Shuts both directions down.

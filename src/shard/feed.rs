@@ -166,13 +166,15 @@ impl<'a> Ends<'a> {
 impl Router {
     #[inline]
     fn take(&mut self, source: Source, lines: &[u8]) {
-        let count = count_lines(lines);
-        self.counters.received_lines.add(count);
-        self.counters.received_bytes.add(lines.len() as u64);
+        let mut count = None;
         for binding in &self.bindings {
             if let Some(prefix) = &binding.prefixes[source as usize] {
-                binding.lane.take(prefix, &self.stamp, lines, count);
+                count = Some(binding.lane.take(prefix, &self.stamp, lines));
             }
         }
+        // Whoever took the lines has counted them.
+        let count = count.unwrap_or_else(|| count_lines(lines));
+        self.counters.received_lines.add(count);
+        self.counters.received_bytes.add(lines.len() as u64);
     }
 }

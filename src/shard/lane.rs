@@ -1,6 +1,5 @@
 //! One route on one shard: what it wants, how it writes it, where the records wait.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -63,28 +62,29 @@ impl Lane {
         })
     }
 
-    /// Takes a block of `count` whole lines: judges them, and writes those that are kept.
+    /// Takes a block of whole lines: judges them, and writes those that are kept. Returns how many
+    /// lines the block has.
     #[inline]
-    pub fn take(&self, prefix: &Prefix, stamp: &Stamp, lines: &[u8], count: u64) {
+    pub fn take(&self, prefix: &Prefix, stamp: &Stamp, lines: &[u8]) -> u64 {
         let counters = &self.queue.counters;
-        counters.received_lines.add(count);
-        counters.received_bytes.add(lines.len() as u64);
         let sink = &self.route.sink;
-        let Some(filter) = &self.route.filter else {
-            self.queue.append(|outbox| sink.encode(prefix, stamp, lines, outbox));
-            return;
-        };
-        let kept = Cell::new(0);
-        filter.each_kept(lines, &mut |run| {
-            kept.set(kept.get() + count_lines(run));
-            self.queue.append(|outbox| sink.encode(prefix, stamp, run, outbox));
+        let received = self.queue.append(|outbox| match &self.route.filter {
+            None => sink.encode(prefix, stamp, lines, outbox),
+            Some(filter) => {
+                let judged = filter.each_kept(lines, &mut |run| {
+                    sink.encode(prefix, stamp, run, outbox);
+                });
+                counters.filtered_lines.add(judged.filtered);
+                judged.kept + judged.filtered
+            }
         });
-        counters.filtered_lines.add(count - kept.get());
+        counters.received_lines.add(received);
+        counters.received_bytes.add(lines.len() as u64);
+        received
     }
 }
 
 /// How many lines a block holds.
-#[inline]
 pub fn count_lines(block: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', block).count() as u64
 }

@@ -87,12 +87,12 @@ impl Sink for Console {
         }
     }
 
-    fn encode(&self, prefix: &Prefix, _stamp: &Stamp, lines: &[u8], out: &mut Outbox) {
+    fn encode(&self, prefix: &Prefix, _stamp: &Stamp, lines: &[u8], out: &mut Outbox) -> u64 {
         let color_len = if self.palette.is_some() { COLOR_LEN } else { 0 };
         let characters = prefix.before_time.iter().filter(|&&byte| byte & 0xC0 != 0x80).count();
         let missing = (self.width.load(Relaxed) + color_len).saturating_sub(characters);
         let padding = SPACES.get(..missing).unwrap_or(&SPACES);
-        records::plain([&prefix.before_time, padding, &prefix.after_time], lines, out);
+        records::plain([&prefix.before_time, padding, &prefix.after_time], lines, out)
     }
 }
 

@@ -31,9 +31,10 @@ pub trait Sink: Send + Sync {
     /// What every record of this container and source has in common.
     fn prefix(&self, container: &Container, source: Source) -> Prefix;
 
-    /// Appends one record per line. `lines` is one or more whole lines, each ended by `\n`;
-    /// the bytes of a line are passed on as they are, `\r` and invalid UTF-8 included.
-    fn encode(&self, prefix: &Prefix, stamp: &Stamp, lines: &[u8], out: &mut Outbox);
+    /// Appends one record per line; returns how many lines that were (the encoder looks at every
+    /// line's end anyway: nobody else need count). `lines` is one or more whole lines, each ended
+    /// by `\n`; the bytes of a line are passed on as they are, `\r` and invalid UTF-8 included.
+    fn encode(&self, prefix: &Prefix, stamp: &Stamp, lines: &[u8], out: &mut Outbox) -> u64;
 }
 
 /// The parts of a record that are the same for every line of a container and source.

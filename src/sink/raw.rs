@@ -22,8 +22,8 @@ impl Sink for Raw {
         Prefix::default()
     }
 
-    fn encode(&self, _prefix: &Prefix, _stamp: &Stamp, lines: &[u8], out: &mut Outbox) {
-        records::plain([&[]; 3], lines, out);
+    fn encode(&self, _prefix: &Prefix, _stamp: &Stamp, lines: &[u8], out: &mut Outbox) -> u64 {
+        records::plain([&[]; 3], lines, out)
     }
 }
 

@@ -10,27 +10,28 @@ use crate::buffer::Outbox;
 /// Decimal digits of the largest `usize`, and the space behind them.
 const COUNT_MAX: usize = 21;
 
-/// Appends one record per line: the parts of `head`, then the line with its newline.
+/// Appends one record per line: the parts of `head`, then the line with its newline. Returns how
+/// many lines there were.
 ///
 /// `lines` is whole lines, each ended by `\n`; a last one that lacks it gets one.
-pub(super) fn plain(head: [&[u8]; 3], lines: &[u8], out: &mut Outbox) {
-    records::<false>(head, lines, out);
+pub(super) fn plain(head: [&[u8]; 3], lines: &[u8], out: &mut Outbox) -> u64 {
+    records::<false>(head, lines, out)
 }
 
 /// As [`plain`], each record with its length and a space before it (RFC 6587, 3.4.1).
 ///
 /// The length counts the newline, as Logspout's does.
-pub(super) fn octet_counted(head: [&[u8]; 3], lines: &[u8], out: &mut Outbox) {
-    records::<true>(head, lines, out);
+pub(super) fn octet_counted(head: [&[u8]; 3], lines: &[u8], out: &mut Outbox) -> u64 {
+    records::<true>(head, lines, out)
 }
 
 /// Within a chunk only the first head is put together from its parts; the others are copies of it,
 /// one `memcpy` rather than three. `head_at` says where in the chunk that first head is.
-fn records<const COUNTED: bool>(head: [&[u8]; 3], lines: &[u8], out: &mut Outbox) {
+fn records<const COUNTED: bool>(head: [&[u8]; 3], lines: &[u8], out: &mut Outbox) -> u64 {
     let head_len = head[0].len() + head[1].len() + head[2].len();
     let count_max = if COUNTED { COUNT_MAX } else { 0 };
     let mut head_at = None;
-    let mut rest = lines;
+    let (mut rest, mut count) = (lines, 0);
     while !rest.is_empty() {
         let end = memchr(b'\n', rest);
         let (line, after) = rest.split_at(end.map_or(rest.len(), |at| at + 1));
@@ -56,7 +57,9 @@ fn records<const COUNTED: bool>(head: [&[u8]; 3], lines: &[u8], out: &mut Outbox
             record.push(b'\n');
         }
         out.finish();
+        count += 1;
     }
+    count
 }
 
 /// Appends `count` in decimal, and a space. Most records have 100 to 999 bytes, and theirs is
@@ -112,9 +115,9 @@ mod tests {
     #[test]
     fn a_line_without_its_newline_gets_one() {
         let mut out = Outbox::new(Arc::new(Budget::new(1 << 20, 1)), usize::MAX);
-        plain([b"<", b"", b">"], b"one\n\ntwo", &mut out);
-        octet_counted([b"", b"h", b""], b"three", &mut out);
-        plain([b"", b"", b""], b"", &mut out);
+        assert_eq!(plain([b"<", b"", b">"], b"one\n\ntwo", &mut out), 3);
+        assert_eq!(octet_counted([b"", b"h", b""], b"three", &mut out), 1);
+        assert_eq!(plain([b"", b"", b""], b"", &mut out), 0);
         assert_eq!(drain(&mut out), [&b"<>one\n"[..], b"<>\n", b"<>two\n", b"7 hthree\n"]);
     }
 
@@ -139,10 +142,11 @@ mod tests {
                     text.extend_from_slice(&line);
                     text.push(b'\n');
                 }
-                match counted {
+                let lines = match counted {
                     true => octet_counted(head, &text, &mut out),
                     false => plain(head, &text, &mut out),
-                }
+                };
+                prop_assert_eq!(lines, block.len() as u64);
             }
             prop_assert_eq!(drain(&mut out), expected);
         }

@@ -69,7 +69,7 @@ impl Sink for Syslog {
         Prefix { before_time: before.into_bytes().into(), after_time: after.into_bytes().into() }
     }
 
-    fn encode(&self, prefix: &Prefix, stamp: &Stamp, lines: &[u8], out: &mut Outbox) {
+    fn encode(&self, prefix: &Prefix, stamp: &Stamp, lines: &[u8], out: &mut Outbox) -> u64 {
         let head: [&[u8]; 3] = [&prefix.before_time, stamp.rfc3339(), &prefix.after_time];
         match self.framing {
             Framing::Traditional => records::plain(head, lines, out),

@@ -4,8 +4,9 @@
 //! record that it will never take is counted and passed over, and where the peer's host answers
 //! that nobody listens, the records are held as for a lost connection.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
@@ -35,16 +36,23 @@ pub async fn deliver(shore: &Shore, target: &DatagramTarget, queue: &Queue) {
     let mut link = Link::new(shore.seed);
     let mut socket = None;
     let mut opened = 0u64;
+    let mut now = Instant::now();
     while !queue.is_done() {
-        match (link.poll(Instant::now()), socket.take()) {
-            (Action::Ready, Some(open)) => match serve(open, queue, opened > 1).await {
-                Ok(()) => continue, // time to resolve again, or done
+        match (link.poll(now), socket.take()) {
+            (Action::Ready, Some(open)) => match serve(&open, queue).await {
+                // Time to look the name up again; where that fails, the old address will do.
+                Ok(()) if !queue.is_done() => {
+                    socket = Some(connect(target).await.map_or(open, Socket::trusted));
+                }
+                Ok(()) => {}
                 Err(error) => link.handle(Event::Failed(error.to_string()), Instant::now()),
             },
-            (Action::Wait(until), _) => queue.rest(until).await,
+            (Action::Wait(until), _) => {
+                now = queue.pause(until).await;
+                continue;
+            }
             (Action::Connect | Action::Ready, _) => match connect(target).await {
                 Ok(open) => {
-                    queue.counters.connected.set(1);
                     queue.counters.reconnects.add(u64::from(opened > 0));
                     opened += 1;
                     socket = Some(open);
@@ -60,12 +68,32 @@ pub async fn deliver(shore: &Shore, target: &DatagramTarget, queue: &Queue) {
                 Err(error) => link.handle(Event::Failed(error.to_string()), Instant::now()),
             },
         }
+        queue.counters.connected.set(u64::from(socket.is_some()));
         super::say(&mut link, queue);
+        now = Instant::now();
     }
     queue.counters.connected.set(0);
 }
 
-async fn connect(target: &DatagramTarget) -> io::Result<AsyncFd<OwnedFd>> {
+/// A connected socket.
+struct Socket {
+    fd: AsyncFd<OwnedFd>,
+    /// Whether the peer's host may answer, later, that nobody listens.
+    answers: bool,
+    /// Whether that is to be found out before more is sent.
+    doubt: Cell<bool>,
+}
+
+impl Socket {
+    /// The same, of a peer that is known to be there.
+    fn trusted(self) -> Socket {
+        self.doubt.set(false);
+        self
+    }
+}
+
+async fn connect(target: &DatagramTarget) -> io::Result<Socket> {
+    let answers = matches!(target, DatagramTarget::Udp(_));
     let socket: OwnedFd = match target {
         DatagramTarget::Unix(path) => {
             let socket = std::os::unix::net::UnixDatagram::unbound()?;
@@ -84,72 +112,85 @@ async fn connect(target: &DatagramTarget) -> io::Result<AsyncFd<OwnedFd>> {
         }
     };
     SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER)?;
-    watched(socket)
+    Ok(Socket { fd: watched(socket)?, answers, doubt: Cell::new(answers) })
 }
 
 /// Sends until the socket fails (`Err`), the queue is done or the name should be looked up again.
-async fn serve(socket: AsyncFd<OwnedFd>, queue: &Queue, again: bool) -> io::Result<()> {
+async fn serve(socket: &Socket, queue: &Queue) -> io::Result<()> {
     let until = Instant::now() + RESOLVE_EVERY;
-    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
-    let mut probe = again;
+    let mut headers = MultiHeaders::preallocate(BATCH, None);
     while !queue.is_done() && Instant::now() < until {
         let Some(mut chunk) = queue.take() else {
             let _ = tokio::time::timeout_at(until.into(), queue.wait()).await;
             continue;
         };
-        while chunk.records() > 0 {
-            let batch = if probe { 1 } else { BATCH };
-            let result = send(&socket, &mut headers, &mut chunk, batch, queue).await;
-            if let Err(error) = result {
-                queue.put_back(chunk);
-                return Err(error);
-            }
-            if std::mem::take(&mut probe) {
-                tokio::time::sleep(ANSWER_TIME).await;
-            }
-        }
-        queue.recycle(chunk);
+        let result = send_all(socket, &mut headers, &mut chunk, queue).await;
+        queue.put_back(chunk);
+        result?;
     }
     Ok(())
 }
 
-/// Sends the first `batch` pending records of `chunk`, or as many as the socket takes.
-async fn send(
-    socket: &AsyncFd<OwnedFd>,
+/// Sends the pending records of `chunk`.
+///
+/// Where nobody listens, the peer's host says so after a datagram was sent, and the next system
+/// call fails for it; within a batch that shows only as a batch cut short. So where that is in
+/// doubt (a new connection, a batch cut short) a single record is sent, and counts as delivered
+/// only if no such answer comes in the time that one takes.
+async fn send_all(
+    socket: &Socket,
     headers: &mut MultiHeaders<SockaddrStorage>,
     chunk: &mut Chunk,
-    batch: usize,
     queue: &Queue,
 ) -> io::Result<()> {
-    let mut ready = socket.writable().await?;
-    let slices: Vec<[IoSlice<'_>; 1]> =
-        chunk.pending_records().take(batch).map(|record| [IoSlice::new(record)]).collect();
-    let addresses = [None; BATCH];
-    let sent = ready.try_io(|fd| {
-        let sent = sendmmsg(
-            fd.as_raw_fd(),
-            headers,
-            &slices,
-            &addresses[..slices.len()],
-            [],
-            MsgFlags::empty(),
-        )?;
-        Ok(sent.count())
-    });
-    match sent {
-        Err(_would_block) => Ok(()),
-        Ok(Ok(count)) => {
-            let bytes = chunk.pending_records().take(count).map(<[u8]>::len).sum();
-            let records = chunk.deliver(bytes);
-            queue.delivered(records, bytes);
-            Ok(())
+    while chunk.records() > 0 {
+        let mut ready = tokio::select! {
+            biased;
+            ready = socket.fd.writable() => ready?,
+            () = queue.until_given_up() => return Ok(()),
+        };
+        let doubt = socket.doubt.take();
+        let batch = chunk.records().min(if doubt { 1 } else { BATCH });
+        let sent = ready.try_io(|fd| send(fd.as_raw_fd(), headers, chunk, batch));
+        drop(ready);
+        match sent {
+            Err(_would_block) => {}
+            Ok(Ok(count)) => {
+                if doubt {
+                    tokio::time::sleep(ANSWER_TIME).await;
+                    if let Some(error) = SockRef::from(&socket.fd).take_error()? {
+                        return Err(error);
+                    }
+                }
+                let bytes = chunk.pending_records().take(count).map(<[u8]>::len).sum();
+                queue.delivered(chunk.deliver(bytes), bytes);
+                socket.doubt.set(socket.answers && count < batch);
+            }
+            Ok(Err(error)) if error.raw_os_error() == Some(nix::libc::EMSGSIZE) => {
+                let bytes = chunk.pending_records().take(1).map(<[u8]>::len).sum();
+                queue.refused(chunk.deliver(bytes));
+            }
+            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(Err(error)) => return Err(error),
         }
-        Ok(Err(error)) if error.raw_os_error() == Some(nix::libc::EMSGSIZE) => {
-            let bytes = chunk.pending_records().take(1).map(<[u8]>::len).sum();
-            queue.refused(chunk.deliver(bytes));
-            Ok(())
-        }
-        Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-        Ok(Err(error)) => Err(error),
     }
+    Ok(())
+}
+
+/// Sends the first `batch` pending records of `chunk`, at most [`BATCH`]; returns how many the
+/// socket has taken.
+fn send(
+    fd: RawFd,
+    headers: &mut MultiHeaders<SockaddrStorage>,
+    chunk: &Chunk,
+    batch: usize,
+) -> io::Result<usize> {
+    let mut slices = [[IoSlice::new(&[])]; BATCH];
+    for (slice, record) in slices.iter_mut().zip(chunk.pending_records()) {
+        *slice = [IoSlice::new(record)];
+    }
+    let slices = &slices[..batch];
+    let addresses = [None; BATCH];
+    let sent = sendmmsg(fd, headers, slices, &addresses[..batch], [], MsgFlags::empty())?;
+    Ok(sent.count())
 }

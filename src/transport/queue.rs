@@ -4,14 +4,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::link::Warner;
-use crate::buffer::{Chunk, Outbox};
+use crate::buffer::{Chunk, Losses, Outbox};
 use crate::io::stream::Closer;
 use crate::metrics::RouteCounters;
+
+/// The longest pause between attempts once no more records will come.
+const LAST_CHANCE: Duration = Duration::from_millis(500);
 
 /// One route's records on one shard.
 pub struct Queue {
@@ -22,6 +25,8 @@ pub struct Queue {
     outbox: RefCell<Outbox>,
     bell: Notify,
     rung: Cell<bool>,
+    /// Records of the chunk that the link has taken and not yet reported on.
+    in_hand: Cell<usize>,
     closed: Cell<bool>,
     given_up: Cell<bool>,
     closer: RefCell<Option<Closer>>,
@@ -37,6 +42,7 @@ impl Queue {
             outbox: RefCell::new(outbox),
             bell: Notify::new(),
             rung: Cell::new(false),
+            in_hand: Cell::new(0),
             closed: Cell::new(false),
             given_up: Cell::new(false),
             closer: RefCell::default(),
@@ -44,26 +50,29 @@ impl Queue {
         }
     }
 
-    /// Lets `fill` append records, then wakes the link if it sleeps.
+    /// Lets `fill` append records, then wakes the link if it sleeps and there are any. Returns
+    /// what `fill` returned.
     #[inline]
-    pub fn append(&self, fill: impl FnOnce(&mut Outbox)) {
+    pub fn append<T>(&self, fill: impl FnOnce(&mut Outbox) -> T) -> T {
         let mut outbox = self.outbox.borrow_mut();
-        fill(&mut outbox);
-        let losses = outbox.take_losses();
-        drop(outbox);
-        if losses.cut_records > 0 {
-            self.counters.cut_records.add(losses.cut_records);
+        let result = fill(&mut outbox);
+        if outbox.has_losses() {
+            self.lost(outbox.take_losses());
         }
-        if losses.dropped_records > 0 {
-            self.lost(losses.dropped_records);
-        }
-        if !self.rung.replace(true) {
+        if !self.rung.get() && !outbox.is_empty() {
+            self.rung.set(true);
             self.bell.notify_one();
         }
+        result
     }
 
     #[cold]
-    fn lost(&self, records: u64) {
+    fn lost(&self, losses: Losses) {
+        self.counters.cut_records.add(losses.cut_records);
+        let records = losses.dropped_records;
+        if records == 0 {
+            return;
+        }
         self.counters.dropped_buffer_full.add(records);
         if let Some(sum) = self.dropped.borrow_mut().due(Instant::now(), records) {
             tracing::warn!(
@@ -74,10 +83,13 @@ impl Queue {
         }
     }
 
-    /// The oldest records, if there are any.
+    /// The oldest records, if there are any. One chunk at a time: what becomes of its records is
+    /// said by [`Queue::delivered`] and [`Queue::refused`], and then it is put back.
     pub fn take(&self) -> Option<Chunk> {
         self.rung.set(false);
-        self.outbox.borrow_mut().take()
+        let chunk = self.outbox.borrow_mut().take();
+        self.in_hand.set(chunk.as_ref().map_or(0, Chunk::records));
+        chunk
     }
 
     /// Whether the outbox fills up although the receiver is connected.
@@ -85,13 +97,9 @@ impl Queue {
         self.counters.connected.get() == 1 && self.outbox.borrow().is_pressed()
     }
 
-    /// Gives a chunk back whose records were delivered or given up.
-    pub fn recycle(&self, chunk: Chunk) {
-        self.outbox.borrow_mut().recycle(chunk);
-    }
-
-    /// Gives a chunk back whose remaining records go first next time.
+    /// Gives a chunk back; records that remain in it go first next time.
     pub fn put_back(&self, chunk: Chunk) {
+        self.in_hand.set(0);
         self.outbox.borrow_mut().put_back(chunk);
     }
 
@@ -102,11 +110,23 @@ impl Queue {
         }
     }
 
-    /// Waits until `until`, or until the queue is given up.
-    pub async fn rest(&self, until: Instant) {
-        while !self.given_up.get() && Instant::now() < until {
+    /// Sits out a pause of the link: until `until`, or until the queue is given up. A queue that
+    /// is being closed has no time for that: it ends the pause, and any later one is short.
+    /// Returns the time to go on with, by which the pause is over.
+    pub async fn pause(&self, until: Instant) -> Instant {
+        let closed = self.closed.get();
+        let end = if closed { until.min(Instant::now() + LAST_CHANCE) } else { until };
+        while !self.given_up.get() && self.closed.get() == closed && Instant::now() < end {
             // The bell of new records means nothing here.
-            let _ = tokio::time::timeout_at(until.into(), self.bell.notified()).await;
+            let _ = tokio::time::timeout_at(end.into(), self.bell.notified()).await;
+        }
+        if self.closed.get() { until } else { Instant::now() }
+    }
+
+    /// Waits until the queue is given up.
+    pub async fn until_given_up(&self) {
+        while !self.given_up.get() {
+            self.bell.notified().await;
         }
     }
 
@@ -116,9 +136,9 @@ impl Queue {
         self.bell.notify_one();
     }
 
-    /// Whether [`Queue::close`] was called.
-    pub fn is_closed(&self) -> bool {
-        self.closed.get()
+    /// Whether [`Queue::give_up`] was called.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.get()
     }
 
     /// Whether the link has nothing left to do.
@@ -141,22 +161,25 @@ impl Queue {
         self.bell.notify_one();
     }
 
-    /// Drops what is left, counted; returns how many records that were.
+    /// Drops what is left, counted; returns how many records that were. What a link has in its
+    /// hands that did not come to its end belongs to them.
     pub fn abandon(&self) -> u64 {
         let mut outbox = self.outbox.borrow_mut();
-        let left = outbox.abandon();
+        let left = outbox.abandon() + self.in_hand.take() as u64;
         outbox.take_losses();
         self.counters.dropped_at_exit.add(left);
         left
     }
 
-    /// Drops the records of a chunk that the receiver's side refuses for good, counted.
+    /// Counts `records` of the chunk in hand as refused for good by the receiver's side.
     pub fn refused(&self, records: usize) {
+        self.in_hand.set(self.in_hand.get().saturating_sub(records));
         self.counters.dropped_refused.add(records as u64);
     }
 
-    /// Counts `records` of `bytes` as delivered.
+    /// Counts `records` of the chunk in hand, of `bytes` on the wire, as delivered.
     pub fn delivered(&self, records: usize, bytes: usize) {
+        self.in_hand.set(self.in_hand.get().saturating_sub(records));
         self.counters.delivered_lines.add(records as u64);
         self.counters.delivered_bytes.add(bytes as u64);
     }

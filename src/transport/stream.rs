@@ -12,8 +12,8 @@ use crate::buffer::Chunk;
 
 /// How often an idle connection is looked at, so that its end is known before the next record.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// The longest pause between attempts once the program is stopping.
-const LAST_CHANCE: Duration = Duration::from_millis(500);
+/// How often it is looked whether the peer has everything, at the end.
+const SETTLE_STEP: Duration = Duration::from_millis(5);
 
 /// Delivers `queue` to `target` until it is done.
 pub async fn deliver(shore: &Shore, target: &StreamTarget, queue: &Queue) {
@@ -27,13 +27,14 @@ pub async fn deliver(shore: &Shore, target: &StreamTarget, queue: &Queue) {
     while !queue.is_done() {
         match (link.poll(now), conn.take()) {
             (Action::Ready, Some(open)) => match serve(&open, queue).await {
-                Ok(()) => open.close().await,
+                Ok(()) => {
+                    settle(&open, queue).await;
+                    open.close().await;
+                }
                 Err(error) => link.handle(Event::Failed(target.explain(&error)), Instant::now()),
             },
             (Action::Wait(until), _) => {
-                let last = queue.is_closed().then(|| Instant::now() + LAST_CHANCE);
-                queue.rest(last.map_or(until, |last| last.min(until))).await;
-                now = if queue.is_closed() { until } else { Instant::now() };
+                now = queue.pause(until).await;
                 continue;
             }
             (Action::Connect | Action::Ready, _) => {
@@ -76,6 +77,16 @@ async fn serve(conn: &Conn, queue: &Queue) -> io::Result<()> {
         result?;
     }
     Ok(())
+}
+
+/// Waits until the peer's host has acknowledged everything. Until then it is in our kernel alone,
+/// and goes with it where a container's network ends with its last process; and to close while
+/// something from the peer is unread (TLS tickets) would reset the connection and discard it.
+async fn settle(conn: &Conn, queue: &Queue) {
+    let closer = conn.closer();
+    while closer.unsent() > 0 && !queue.is_given_up() && conn.check_peer().is_ok() {
+        tokio::time::sleep(SETTLE_STEP).await;
+    }
 }
 
 async fn send(conn: &Conn, chunk: &mut Chunk, queue: &Queue) -> io::Result<()> {
