@@ -10,10 +10,7 @@ use std::time::UNIX_EPOCH;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use logchute::buffer::{Budget, Outbox};
-use logchute::config::{
-    DockerSettings, FollowSettings, Framing, HttpSettings, IoChoice, Settings, SyslogFormat,
-    SyslogSettings, TlsSettings,
-};
+use logchute::config::Settings;
 use logchute::docker::Source;
 use logchute::docker::inspect::Container;
 use logchute::route::RouteSpec;
@@ -27,34 +24,6 @@ fn main() {
     divan::main();
 }
 
-fn settings() -> Settings {
-    Settings {
-        docker: DockerSettings::default(),
-        follow: FollowSettings {
-            allow_tty: false,
-            backlog: false,
-            tail: None,
-            exclude_labels: Vec::new(),
-            log_drivers: None,
-            follow_self: false,
-        },
-        routes: Vec::new(),
-        syslog: SyslogSettings {
-            format: SyslogFormat::Rfc5424,
-            framing: Framing::Traditional,
-            structured_data: String::new(),
-            host_hostname: None,
-        },
-        tls: TlsSettings::default(),
-        buffer: 16 << 20,
-        max_line: 1 << 20,
-        shards: 1,
-        io: IoChoice::Auto,
-        http: HttpSettings { address: ([127, 0, 0, 1], 0).into(), asked: false },
-        drain_timeout: std::time::Duration::ZERO,
-    }
-}
-
 /// A sink as the route `adapter[+transport]://address?option=value` has it.
 fn sink(adapter: &str, transport: &str, option: (&str, &str)) -> Arc<dyn Sink> {
     let spec = RouteSpec {
@@ -65,7 +34,7 @@ fn sink(adapter: &str, transport: &str, option: (&str, &str)) -> Arc<dyn Sink> {
         selector: logchute::route::Selector::default(),
         options: vec![(option.0.to_owned(), option.1.to_owned())],
     };
-    sink::build(&spec, &settings())
+    sink::build(&spec, &Settings::default())
         .map(|built| built.sink)
         .unwrap_or_else(|error| panic!("{error}"))
 }

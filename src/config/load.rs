@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use tracing_subscriber::filter::EnvFilter;
 
 use super::cli::CliArgs;
-use super::env::{Env, HOST_HOSTNAME};
+use super::env::{Env, HOST_HOSTNAME, MapEnv};
 use super::table::{self, Group, Setting};
 use super::{
     BUFFER_RANGE, ConfigError, DockerSettings, ExcludeLabel, FollowSettings, Framing, HttpSettings,
@@ -69,6 +69,14 @@ pub fn load(cli: &CliArgs, env: &dyn Env) -> Result<Loaded, ConfigError> {
     warnings.extend(reader.misread()?);
     warnings.extend(unknown_options(&settings.routes));
     Ok(Loaded { settings, log: reader.log()?, warnings, notes: reader.notes()? })
+}
+
+impl Default for Settings {
+    /// What holds where nothing is given.
+    fn default() -> Settings {
+        let loaded = load(&CliArgs::default(), &MapEnv::default());
+        loaded.expect("the defaults of the table are good, which a test holds").settings
+    }
 }
 
 /// Reads the settings of the HTTP listener alone; `None` where it is switched off.

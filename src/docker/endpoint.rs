@@ -147,10 +147,11 @@ pub fn candidates(env: &dyn Fn(&str) -> Option<String>) -> Vec<PathBuf> {
 fn unsupported(scheme: &str) -> String {
     let fix = "use unix://PATH, tcp://HOST:PORT or https://HOST:PORT";
     match scheme {
-        "ssh" => format!(
+        "ssh" => {
             "DOCKER_HOST: ssh:// is not supported: forward the daemon's socket (ssh -L) and use \
              unix://PATH"
-        ),
+                .to_string()
+        }
         "npipe" => format!("DOCKER_HOST: npipe:// is for Windows: {fix}"),
         _ => format!("DOCKER_HOST: the scheme {scheme:?} is unknown: {fix}"),
     }

@@ -486,12 +486,11 @@ mod tests {
         assert_eq!(parsed(&interim), Err(HttpError::HeadTooLong));
     }
 
-    /// Feeds `input` in pieces that end at `cuts`; the body, how much was consumed, and the end.
-    fn decode(
-        body: Body,
-        input: &[u8],
-        cuts: &[usize],
-    ) -> Result<(Vec<u8>, usize, Result<(), HttpError>), HttpError> {
+    /// The body, how much was consumed, and whether it may end there.
+    type Outcome = (Vec<u8>, usize, Result<(), HttpError>);
+
+    /// Feeds `input` in pieces that end at `cuts`.
+    fn decode(body: Body, input: &[u8], cuts: &[usize]) -> Result<Outcome, HttpError> {
         let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (input.len() + 1)).collect();
         ends.push(input.len());
         ends.sort_unstable();

@@ -23,10 +23,10 @@ pub const PART_LEN: usize = 16 * 1024;
 #[inline]
 pub fn parse_message(message: &[u8]) -> Option<(u64, &[u8])> {
     // What the Docker Engine writes; Podman has offsets and shorter fractions.
-    if let Some((time, [b' ', content @ ..])) = message.split_first_chunk::<FIXED_LEN>() {
-        if let Some(nanos) = rfc3339_fixed(time) {
-            return Some((nanos, content));
-        }
+    if let Some((time, [b' ', content @ ..])) = message.split_first_chunk::<FIXED_LEN>()
+        && let Some(nanos) = rfc3339_fixed(time)
+    {
+        return Some((nanos, content));
     }
     parse_any_message(message)
 }
@@ -316,8 +316,11 @@ mod tests {
         assert_eq!(messages_of(stream.as_bytes(), &[]), [(Some(NANOS), line.into_bytes())]);
     }
 
+    /// A time and a content.
+    type Timed = (Option<u64>, Vec<u8>);
+
     /// The log as the daemon writes it: longer lines in parts, all of one time.
-    fn written(lines: &[(u64, Vec<u8>)]) -> (Vec<u8>, Vec<(Option<u64>, Vec<u8>)>) {
+    fn written(lines: &[(u64, Vec<u8>)]) -> (Vec<u8>, Vec<Timed>) {
         let (mut stream, mut messages) = (Vec::new(), Vec::new());
         for (nanos, line) in lines {
             let mut rest = line.as_slice();

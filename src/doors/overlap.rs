@@ -10,7 +10,7 @@
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 
 /// Appends the projection of `bytes`, its ASCII bytes, to `out`.
-pub fn project(bytes: &[u8], out: &mut Vec<u8>) {
+pub(super) fn project(bytes: &[u8], out: &mut Vec<u8>) {
     if bytes.is_ascii() {
         out.extend_from_slice(bytes);
     } else {
@@ -19,13 +19,13 @@ pub fn project(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// The length of the projection of `bytes`.
-pub fn projected_len(bytes: &[u8]) -> usize {
+pub(super) fn projected_len(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| byte.is_ascii()).count()
 }
 
 /// The offset in `bytes` just behind its `count`-th ASCII byte; the end if it has fewer.
 /// Non-ASCII bytes that follow that byte are not passed: see [`pair`].
-pub fn behind_ascii(bytes: &[u8], count: usize) -> usize {
+pub(super) fn behind_ascii(bytes: &[u8], count: usize) -> usize {
     let Some(last) = count.checked_sub(1) else { return 0 };
     let mut ascii = bytes.iter().enumerate().filter(|(_, byte)| byte.is_ascii());
     ascii.nth(last).map_or(bytes.len(), |(at, _)| at + 1)
@@ -36,7 +36,7 @@ pub fn behind_ascii(bytes: &[u8], count: usize) -> usize {
 ///
 /// A U+FFFD in `logged` stands for itself or for one byte of `raw`. That also pairs a character
 /// that a 16 KiB part cut in two, since json-file writes one U+FFFD for each of its bytes.
-pub fn pair(raw: &[u8], logged: &[u8]) -> (usize, usize) {
+pub(super) fn pair(raw: &[u8], logged: &[u8]) -> (usize, usize) {
     let (mut r, mut l) = (0, 0);
     while let (Some(&a), Some(&b)) = (raw.get(r), logged.get(l)) {
         if a.is_ascii() || b.is_ascii() {
@@ -59,7 +59,7 @@ pub fn pair(raw: &[u8], logged: &[u8]) -> (usize, usize) {
 ///
 /// O(`pattern` + `text`) time, 4 bytes for each byte of `pattern` (Knuth, Morris and Pratt).
 /// `pattern` is at most 4 GiB.
-pub fn alignments(pattern: &[u8], text: &[u8], mut visit: impl FnMut(usize)) {
+pub(super) fn alignments(pattern: &[u8], text: &[u8], mut visit: impl FnMut(usize)) {
     if pattern.is_empty() {
         (0..=text.len()).for_each(visit);
         return;

@@ -211,7 +211,7 @@ mod tests {
     fn it_has_no_transport_and_no_address() {
         let built = |transport, address| {
             let spec = testing::route("console", transport, address, &[]);
-            build(&spec, &testing::settings()).map(|built| built.delivery)
+            build(&spec, &Settings::default()).map(|built| built.delivery)
         };
         assert!(matches!(built(None, ""), Ok(Delivery::Terminal)));
         let error = built(Some("tcp"), "").err().unwrap();

@@ -89,8 +89,7 @@ fn decoded(value: &str) -> String {
 }
 
 fn settings(case: &Value, ca: &Path) -> Settings {
-    let mut settings = testing::settings();
-    settings.tls = testing::trusting(ca);
+    let mut settings = Settings { tls: testing::trusting(ca), ..Settings::default() };
     let env = &case["env"];
     if text(env, "SYSLOG_FORMAT") == "rfc3164" {
         settings.syslog.format = SyslogFormat::Rfc3164;

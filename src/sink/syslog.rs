@@ -205,8 +205,8 @@ mod tests {
     fn built(transport: &str, options: &[(&str, &str)]) -> Result<Built, String> {
         let address = if transport == "unix" { "/dev/log" } else { "host:514" };
         let authority = testing::authority();
-        let mut settings = testing::settings();
-        settings.tls = testing::trusting(authority.path());
+        let tls = testing::trusting(authority.path());
+        let settings = Settings { tls, ..Settings::default() };
         build(&testing::route("syslog", Some(transport), address, options), &settings)
     }
 
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(head(&[("syslog.framing", "octet-counted")]), {
             "45 <14>1 T host web 42 - - x\n"
         });
-        let mut settings = testing::settings();
+        let mut settings = Settings::default();
         settings.syslog.format = SyslogFormat::Rfc3164;
         settings.syslog.framing = Framing::OctetCounted;
         settings.syslog.structured_data = "env@1".to_owned();
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn the_setting_for_streams_leaves_datagrams_alone() {
-        let mut settings = testing::settings();
+        let mut settings = Settings::default();
         settings.syslog.framing = Framing::OctetCounted;
         for (transport, address) in [("udp", "host:514"), ("unix", "/dev/log")] {
             let spec = testing::route("syslog", Some(transport), address, &[]);
@@ -358,7 +358,7 @@ mod tests {
             assert!(refusal.starts_with(error), "{refusal}");
         }
         let spec = testing::route("syslog", Some("unix"), "dev/log", &[]);
-        let error = build(&spec, &testing::settings()).err().unwrap_or_default();
+        let error = build(&spec, &Settings::default()).err().unwrap_or_default();
         assert!(error.contains("syslog+unix:///dev/log"), "{error}");
     }
 

@@ -2,13 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use super::{Prefix, Sink};
 use crate::buffer::{Budget, Losses, Outbox};
-use crate::config::{
-    DockerSettings, FollowSettings, IoChoice, Settings, SyslogSettings, TlsSettings,
-};
+use crate::config::TlsSettings;
 use crate::route::{RouteSpec, Selector};
 use crate::stamp::Stamp;
 
@@ -45,29 +43,6 @@ pub(super) fn authority() -> tempfile::NamedTempFile {
 pub(super) fn trusting(authority: &Path) -> TlsSettings {
     let ca_certs = vec![authority.to_owned()];
     TlsSettings { disable_system_roots: true, ca_certs, ..TlsSettings::default() }
-}
-
-pub(super) fn settings() -> Settings {
-    Settings {
-        docker: DockerSettings::default(),
-        follow: FollowSettings {
-            allow_tty: false,
-            backlog: false,
-            tail: None,
-            exclude_labels: Vec::new(),
-            log_drivers: None,
-            follow_self: false,
-        },
-        routes: Vec::new(),
-        syslog: SyslogSettings::default(),
-        tls: TlsSettings::default(),
-        buffer: 16 << 20,
-        max_line: 1 << 20,
-        shards: 1,
-        io: IoChoice::Auto,
-        http: None,
-        drain_timeout: Duration::ZERO,
-    }
 }
 
 /// The records of `lines` at [`TIME`].
