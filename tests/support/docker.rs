@@ -16,10 +16,13 @@ use super::process::{Process, alive, is_root, signal};
 use super::{say, skipped, wait_until};
 
 /// The label on every container of the tests; its value is the id of the test process.
-const LABEL: &str = "logchute-test";
+pub(crate) const LABEL: &str = "logchute-test";
 
 /// The repository of the talker's image; the tag is the id of the test process.
 const IMAGE: &str = "logchute-test-talker";
+
+/// Every repository of the tests' images; their tags are ids of test processes.
+const IMAGES: &str = "logchute-test-*";
 
 /// An engine: the one that the environment names, or the one behind a socket.
 #[derive(Clone, Debug)]
@@ -78,10 +81,10 @@ impl Docker {
         for line in self.try_run(&ours).unwrap_or_default().lines() {
             let Some((id, pid)) = line.split_once(' ') else { continue };
             if pid.parse().is_ok_and(|pid| !alive(pid)) {
-                let _ = self.try_run(&["rm", "-f", id]);
+                let _ = self.try_run(&["rm", "-f", "-v", id]);
             }
         }
-        let images = ["image", "ls", IMAGE, "--format", "{{.Repository}}:{{.Tag}}"];
+        let images = ["image", "ls", IMAGES, "--format", "{{.Repository}}:{{.Tag}}"];
         for name in self.try_run(&images).unwrap_or_default().lines() {
             let pid = name.rsplit(':').next().and_then(|tag| tag.parse().ok());
             if pid.is_some_and(|pid| !alive(pid)) {
