@@ -159,14 +159,14 @@ impl Conn {
     /// Looks, without waiting, whether the peer is still there; what it sent is let go of.
     ///
     /// # Errors
-    /// `UnexpectedEof` where the peer has closed; its alert where it refused us.
+    /// `ConnectionAborted` where the peer has closed; its alert where it refused us.
     pub fn check_peer(&self) -> io::Result<()> {
         loop {
             match self.stream.incoming(&self.pool)? {
                 Incoming::Nothing => return Ok(()),
                 Incoming::End => {
                     return Err(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
+                        io::ErrorKind::ConnectionAborted,
                         "the peer closed the connection",
                     ));
                 }
