@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::StreamTarget;
 use super::conn::Conn;
@@ -21,6 +21,10 @@ const REFUSAL_MAX: usize = 16 * 1024;
 /// How long a question (ping, list, inspect) may take. An engine under load, or one that is busy
 /// starting the container in question, needs seconds.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a full queue of the daemon's socket is waited for, and how often it is tried.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
+const QUEUE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why the daemon gave no useful answer.
 #[derive(Debug)]
@@ -100,12 +104,17 @@ pub struct Streaming {
 }
 
 impl Daemon {
-    /// Asks, and reads the whole answer.
+    /// Asks, and reads the whole answer. `began` gets what ends the connection.
     ///
     /// # Errors
     /// See [`DaemonError`]; a status other than 200 is [`DaemonError::Refused`].
-    pub async fn ask(&self, request: &[u8]) -> Result<Answer, DaemonError> {
-        let conn = Conn::open(self.driver, &self.target, &self.pool).await?;
+    pub async fn ask(
+        &self,
+        request: &[u8],
+        began: impl FnOnce(Closer),
+    ) -> Result<Answer, DaemonError> {
+        let conn = self.connect().await?;
+        began(conn.closer());
         let closer = conn.closer();
         let timer = tokio::task::spawn_local(async move {
             tokio::time::sleep(QUESTION_TIMEOUT).await;
@@ -145,9 +154,26 @@ impl Daemon {
         request: &[u8],
         began: impl FnOnce(Closer),
     ) -> Result<Streaming, DaemonError> {
-        let conn = Conn::open(self.driver, &self.target, &self.pool).await?;
+        let conn = self.connect().await?;
         began(conn.closer());
         open_over(conn, request).await
+    }
+
+    /// Connects. When hundreds of containers are looked at at once, the queue of the daemon's
+    /// socket may be full for a moment: EAGAIN, on a Unix socket.
+    async fn connect(&self) -> io::Result<Conn> {
+        let patient_until = Instant::now() + QUEUE_PATIENCE;
+        loop {
+            match Conn::open(self.driver, &self.target, &self.pool).await {
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock
+                        && Instant::now() < patient_until =>
+                {
+                    tokio::time::sleep(QUEUE_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
     }
 }
 
