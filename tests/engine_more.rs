@@ -60,7 +60,7 @@ fn containers_that_remove_themselves_at_once() {
     on_each_driver(|docker, io| {
         let rig = Rig::start(docker, "lct-rm", io, &[]);
         let image = docker.image();
-        let name = |i: usize| format!("lct-rm-{}-x{i}", std::process::id());
+        let name = |i: usize| format!("lct-rm-{}-{io}{i}", std::process::id());
         let prefixes: Vec<String> = (0..count).map(|i| format!("@rm{i}")).collect();
         let label = format!("logchute-test={}", std::process::id());
         in_parallel(count, |i| {
