@@ -267,3 +267,55 @@ impl Streaming {
         self.conn.closer()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use socket2::{Domain, SockAddr, Socket, Type};
+
+    use super::*;
+
+    /// The queue of the socket is full when the question comes; later it is emptied.
+    #[test]
+    fn a_full_queue_of_the_daemons_socket_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docker.sock");
+        let address = SockAddr::unix(&path).unwrap();
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&address).unwrap();
+        listener.listen(1).unwrap();
+        let mut waiting = Vec::new();
+        let full = loop {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            match socket.connect(&address) {
+                Ok(()) => waiting.push(socket),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let others = waiting.len();
+        let engine = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            for _ in 0..others {
+                listener.accept().unwrap();
+            }
+            let (mut asker, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            assert!(asker.read(&mut request).unwrap() > 0);
+            asker.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK").unwrap();
+        });
+        let endpoint = crate::docker::endpoint::Endpoint::Unix(path.clone());
+        let daemon = Daemon {
+            driver: Driver::Poll,
+            pool: Pool::new(),
+            target: StreamTarget::Unix(path),
+            api: Arc::new(Api::new(&endpoint, None)),
+        };
+        let ask = async { daemon.ask(&daemon.api.ping(), |_| ()).await };
+        let answer = crate::io::block_on(Driver::Poll, ask).unwrap();
+        assert_eq!(answer.unwrap().body, b"OK");
+        engine.join().unwrap();
+    }
+}
