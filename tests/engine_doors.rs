@@ -74,6 +74,7 @@ fn what_was_written_before_comes_with_backlog_and_only_then() {
             (&[("BACKLOG", "true")][..], 1),
             (&[("BACKLOG", "true"), ("TAIL", "5")], 96),
             (&[("BACKLOG", "true"), ("TAIL", "all")], 1),
+            (&[("BACKLOG", "true"), ("TAIL", "0")], 101),
             (&[("BACKLOG", "false")], 101),
             (&[], 101),
         ] {
@@ -308,6 +309,145 @@ fn a_daemon_that_is_not_there_at_start() {
         assert!(scene.engine.wait_followed(&[ID], Duration::from_secs(20)));
         scene.write(1, 50);
         let (totals, said) = scene.account(program, 1, 50);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+    }
+}
+
+/// The attach stream turns to nonsense before the log was joined to it.
+#[test]
+fn a_corrupt_frame_header_while_log_and_attach_are_being_joined() {
+    for io in drivers() {
+        let mut scene = Scene::with_container(io, 50);
+        scene.setup = scene.setup.env("BACKLOG", "true");
+        let program = scene.start();
+        scene.write(51, 60);
+        scene.engine.send_raw(ID, &[9, 1, 2, 3, 0xff, 0xff, 0xff, 0xff, b'x', b'\n']);
+        scene.write(61, 70);
+        assert!(wait_until(SOON, || scene.engine.attaches(ID) >= 2), "{}", program.stderr());
+        assert!(scene.engine.wait_followed(&[ID], SOON));
+        scene.write(71, 100);
+        wait_until(SOON, || scene.sink.newlines() >= 100);
+        assert_eq!(program.metric("logchute_corrupt_streams"), 1.0, "{}", program.metrics());
+        let (totals, said) = scene.account(program, 1, 100);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+    }
+}
+
+/// Ids of `count` running containers of the engine.
+fn many(engine: &Engine, count: usize) -> Vec<String> {
+    let ids: Vec<String> = (0..count).map(|n| format!("{n:012x}{}", "b".repeat(52))).collect();
+    for (n, id) in ids.iter().enumerate() {
+        engine.add(inspect(id, &format!("many{n}")), true);
+    }
+    ids
+}
+
+/// A proxy that lets only GET pass, and logs that end at once although they are to be followed.
+#[test]
+fn where_attach_is_refused_logs_are_read_at_a_bearable_pace() {
+    for io in drivers() {
+        for tty in [false, true] {
+            let mut scene = Scene::new(io);
+            scene.setup = scene.setup.env("ALLOW_TTY", "true");
+            let mut web = inspect(ID, "web");
+            web["Config"]["Tty"] = tty.into();
+            scene.engine.add(web, true);
+            many(&scene.engine, 4);
+            scene.engine.fault(Ask::Attach, Some(Fault::Status(403, "only GET here")));
+            let program = scene.setup.start();
+            assert!(wait_until(SOON, || scene.engine.asked(Ask::Logs) >= 5), "never asked");
+            (1..=50).for_each(|n| {
+                let line = format!("@web {n:08} abcdefgh\n");
+                scene.engine.write(ID, Stream::Out, line.as_bytes());
+            });
+            let begun = scene.engine.asked(Ask::Logs);
+            std::thread::sleep(Duration::from_secs(2));
+            let rate = scene.engine.asked(Ask::Logs) - begun;
+            assert!(rate < 5 * 20, "{rate} passes over five logs in two seconds");
+            wait_until(SOON, || scene.sink.newlines() >= 50);
+            let said = program.stderr();
+            assert_eq!(said.matches("attach is not possible").count(), 1, "{said}");
+            let mut account = Account::default();
+            account.expect("@web", Run { bytes: 23, ..Run::of(50) });
+            account.take_lines(&scene.sink.received().concat());
+            let totals = account.totals();
+            assert!(totals.perfect(), "{io}, tty {tty}: {totals}: {}", program.stderr());
+        }
+    }
+}
+
+#[test]
+fn a_question_without_an_answer_does_not_hold_up_the_end() {
+    for io in drivers() {
+        let scene = Scene::with_container(io, 0);
+        scene.engine.fault(Ask::Inspect, Some(Fault::Hang));
+        let mut program = scene.setup.start();
+        assert!(wait_until(SOON, || scene.engine.asked(Ask::Inspect) >= 1));
+        let begun = std::time::Instant::now();
+        let ended = program.stop();
+        assert!(begun.elapsed() < Duration::from_secs(2), "{io}: {:?}", begun.elapsed());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn hundreds_of_containers_at_start_do_not_overrun_the_daemons_socket() {
+    for io in drivers() {
+        let mut scene = Scene::new(io);
+        scene.setup = scene.setup.env("LOGCHUTE_LOG", "debug");
+        let ids = many(&scene.engine, 300);
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let mut program = scene.setup.start();
+        assert!(scene.engine.wait_followed(&ids, SOON), "{io}: {}", program.stderr());
+        let attaches: usize = ids.iter().map(|id| scene.engine.attaches(id)).sum();
+        let said = program.stop().stderr;
+        assert!(!said.contains("cannot be reached"), "{io}: {said}");
+        assert_eq!(attaches, 300, "{io}");
+    }
+}
+
+/// Long enough for every container to find that it goes on failing.
+#[test]
+fn a_daemon_that_is_away_is_not_said_for_every_container() {
+    let mut scene = Scene::new("poll");
+    let ids = many(&scene.engine, 40);
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let program = scene.setup.start();
+    assert!(scene.engine.wait_followed(&ids, SOON), "{}", program.stderr());
+    let before = program.stderr().lines().count();
+    scene.engine.go_down();
+    std::thread::sleep(Duration::from_secs(14));
+    let said = program.stderr();
+    let lines = said.lines().count() - before;
+    assert!((1..10).contains(&lines), "{lines} lines: {said}");
+    scene.engine.up();
+    assert!(scene.engine.wait_followed(&ids, Duration::from_secs(20)), "{}", program.stderr());
+}
+
+/// A container that ended long ago is not attached, list after list; one that starts is.
+#[test]
+fn containers_that_have_ended_are_let_sleep() {
+    for io in drivers() {
+        let mut scene = Scene::new(io);
+        let mut old = inspect(ID, "old");
+        old["State"]["Status"] = "exited".into();
+        old["State"]["Running"] = false.into();
+        old["State"]["Pid"] = 0.into();
+        old["State"]["FinishedAt"] = "2024-05-06T08:00:00Z".into();
+        scene.engine.add(old, true);
+        let program = scene.setup.start();
+        assert!(wait_until(SOON, || scene.engine.asked(Ask::List) > 0));
+        std::thread::sleep(Duration::from_millis(300));
+        scene.engine.go_down();
+        scene.engine.up();
+        assert!(wait_until(SOON, || scene.engine.asked(Ask::Inspect) > 0), "{}", program.stderr());
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(scene.engine.attaches(ID), 0, "attached for nothing");
+        scene.write(1, 10);
+        scene.engine.start(ID, Some(5));
+        assert!(scene.engine.wait_followed(&[ID], SOON), "{}", program.stderr());
+        scene.write(11, 40);
+        let (totals, said) = scene.account(program, 1, 40);
         assert!(totals.perfect(), "{io}: {totals}: {said}");
     }
 }

@@ -4,6 +4,7 @@
 //! touches a line.
 
 pub mod build;
+pub mod limits;
 pub mod own;
 pub mod registry;
 pub mod run;

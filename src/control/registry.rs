@@ -60,8 +60,9 @@ impl Registry {
     }
 
     /// What a list of all containers asks for: those that are new are followed, those that are
-    /// gone are let go, and the others are told to look at themselves.
-    pub fn reconcile(&mut self, list: Vec<Listed>) -> Vec<Order> {
+    /// gone are let go, and the others are told to look at themselves: all of them if `blind`,
+    /// which says that there were no events for a while; else those that run.
+    pub fn reconcile(&mut self, list: Vec<Listed>, blind: bool) -> Vec<Order> {
         let first = !std::mem::replace(&mut self.listed, true);
         let present: HashSet<String> = list.iter().map(|listed| listed.id.clone()).collect();
         let gone: Vec<String> =
@@ -69,7 +70,8 @@ impl Registry {
         let mut orders: Vec<Order> = gone.iter().filter_map(|id| self.forget(id)).collect();
         for listed in list {
             if let Some(&shard) = self.shard_of.get(&listed.id) {
-                let signal = Signal::Check(listed.name);
+                let look = blind || matches!(listed.state, State::Running | State::Paused);
+                let signal = Signal::Check { name: listed.name, look };
                 orders.push((shard, Command::Signal { id: listed.id, signal }));
                 continue;
             }
@@ -140,22 +142,35 @@ mod tests {
     #[test]
     fn the_first_list_finds_and_later_ones_have_missed_starts() {
         let mut registry = Registry::new(1, None);
-        let first = registry.reconcile(vec![
-            listed("a", State::Running),
-            listed("b", State::Created),
-            listed("c", State::Exited),
-        ]);
+        let first = registry.reconcile(
+            vec![
+                listed("a", State::Running),
+                listed("b", State::Created),
+                listed("c", State::Exited),
+            ],
+            true,
+        );
         assert_eq!(all(&first), ["follow a Found", "follow b Created", "follow c Found"]);
         // After a reconnect: c is gone, d is new, and a and b look at themselves.
-        let again = registry.reconcile(vec![
-            listed("a", State::Running),
-            listed("b", State::Running),
-            listed("d", State::Exited),
-        ]);
-        let expected =
-            ["a Check(\"name-a\")", "b Check(\"name-b\")", "c Destroyed", "follow d Started"];
-        assert_eq!(all(&again), expected);
+        let again = registry.reconcile(
+            vec![
+                listed("a", State::Running),
+                listed("b", State::Running),
+                listed("d", State::Exited),
+            ],
+            true,
+        );
+        let look = |id, look| format!("{id} Check {{ name: \"name-{id}\", look: {look} }}");
+        let others = ["c Destroyed".to_owned(), "follow d Started".to_owned()];
+        assert_eq!(all(&again), [&[look("a", true), look("b", true)][..], &others].concat());
         assert_eq!(registry.len(), 3);
+        // While events come, a container that has ended need not look.
+        let listed = vec![listed("a", State::Paused), listed("d", State::Exited)];
+        let last = ["b Destroyed".to_owned(), look("d", false)];
+        assert_eq!(
+            all(&registry.reconcile(listed, false)),
+            [&[look("a", true)][..], &last].concat()
+        );
     }
 
     #[test]
@@ -166,7 +181,7 @@ mod tests {
         assert_eq!(registry.event(event("a", Action::Create)), None);
         let started = registry.event(event("a", Action::Start)).unwrap();
         assert_eq!(short(&started), "a Started");
-        assert_eq!(all(&registry.reconcile(vec![listed("a", State::Running)])).len(), 1);
+        assert_eq!(all(&registry.reconcile(vec![listed("a", State::Running)], false)).len(), 1);
         let renamed = Action::Rename { old_name: "x".into() };
         assert_eq!(short(&registry.event(event("a", renamed)).unwrap()), "a Renamed(\"name-a\")");
         assert_eq!(short(&registry.event(event("a", Action::Destroy)).unwrap()), "a Destroyed");
@@ -182,7 +197,7 @@ mod tests {
     fn our_own_container_is_not_followed() {
         let mut registry = Registry::new(2, Some("me".into()));
         assert_eq!(registry.event(event("me", Action::Start)), None);
-        assert!(registry.reconcile(vec![listed("me", State::Running)]).is_empty());
+        assert!(registry.reconcile(vec![listed("me", State::Running)], true).is_empty());
         assert_eq!(registry.event(event("me", Action::Destroy)), None);
     }
 

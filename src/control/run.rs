@@ -13,9 +13,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use super::build::{self, DaemonAddress};
-use super::own;
 use super::registry::{Order, Registry};
 use super::watch::{self, Dispatch};
+use super::{limits, own};
 use crate::admin::metrics::{ShardSnapshot, Snapshot, render};
 use crate::admin::{self, View};
 use crate::config::cli::{EXIT_CONFIG, EXIT_FAILURE, EXIT_OK};
@@ -65,6 +65,7 @@ pub fn run(settings: Settings) -> u8 {
         tracing::info!("route {}", route.display);
     }
     std::panic::set_hook(Box::new(|info| fail(panic_message(info))));
+    limits::raise_descriptors();
     let program = Program::start(&settings, &daemon, routes, choice.driver);
     match io::block_on(Driver::Poll, program.serve(settings, daemon)) {
         Ok(code) => code,

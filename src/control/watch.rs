@@ -92,7 +92,7 @@ async fn watch_once(
             dispatch.send(order);
         }
     }
-    registry.reconcile(list_now).into_iter().for_each(|order| dispatch.send(order));
+    registry.reconcile(list_now, true).into_iter().for_each(|order| dispatch.send(order));
     up();
     dispatch.connected(true);
     let mut due = Instant::now() + LIST_EVERY;
@@ -109,7 +109,7 @@ async fn watch_once(
         if Instant::now() >= due {
             due = Instant::now() + LIST_EVERY;
             let list = list(daemon).await?;
-            registry.reconcile(list).into_iter().for_each(|order| dispatch.send(order));
+            registry.reconcile(list, false).into_iter().for_each(|order| dispatch.send(order));
         }
     }
     drop(reader);
@@ -170,7 +170,7 @@ fn understand(line: &[u8]) -> Option<DockerEvent> {
 }
 
 async fn list(daemon: &Daemon) -> Result<Vec<Listed>, DaemonError> {
-    let answer = daemon.ask(&daemon.api.list()).await?;
+    let answer = daemon.ask(&daemon.api.list(), |_| ()).await?;
     parse_list(&answer.body).map_err(|error| DaemonError::Nonsense(error.to_string()))
 }
 
@@ -179,7 +179,7 @@ async fn list(daemon: &Daemon) -> Result<Vec<Listed>, DaemonError> {
 /// # Errors
 /// Where it cannot be reached or speaks no version that logchute does.
 pub async fn greet(daemon: &Daemon, asked: Option<&str>) -> Result<Greeting, DaemonError> {
-    let (server, date) = match daemon.ask(&daemon.api.ping()).await {
+    let (server, date) = match daemon.ask(&daemon.api.ping(), |_| ()).await {
         Ok(answer) => (answer.head.api_version, answer.head.date),
         // Some proxies hide /_ping; the unversioned paths work with every engine.
         Err(DaemonError::Refused { .. }) => (None, None),

@@ -48,6 +48,13 @@ impl Cursor {
         Cursor { places: [Place { ts, taken: 0 }; 2], passes: [Pass::default(); 2] }
     }
 
+    /// Moves each source that is before `ts` to the first message at or after it.
+    pub fn raise(&mut self, ts: u64) {
+        for place in self.places.iter_mut().filter(|place| place.ts < ts) {
+            *place = Place { ts, taken: 0 };
+        }
+    }
+
     /// What the next pass asks for as `since`: the place of the source that is furthest behind
     /// among `sources`; `None` is the start of the log.
     pub fn since(&self, sources: &[Source]) -> Option<u64> {
@@ -87,11 +94,7 @@ impl Cursor {
     pub fn end_pass(&mut self) {
         let [a, b] = self.places.map(|place| place.ts);
         let floor = a.max(b).saturating_sub(STRAGGLER_NANOS);
-        for place in &mut self.places {
-            if place.ts < floor {
-                *place = Place { ts: floor, taken: 0 };
-            }
-        }
+        self.raise(floor);
     }
 
     /// Back to before every message: the log was replaced, or is wanted again.

@@ -89,8 +89,13 @@ pub enum Signal {
     Renamed(String),
     /// It is gone.
     Destroyed,
-    /// Events may have been missed; this is its name now.
-    Check(String),
+    /// It was listed.
+    Check {
+        /// Its name.
+        name: String,
+        /// A start may have been missed: to be looked at, if it is not being read.
+        look: bool,
+    },
 }
 
 #[cfg(test)]

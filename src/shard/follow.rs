@@ -16,8 +16,9 @@ use super::Crew;
 use super::command::Origin;
 use super::intake::{Ended, HELD_MAX, Intake};
 use super::mail::Mailbox;
-use super::pass::{PassError, Place};
+use super::pass::{LastRun, PassError, Place};
 use crate::docker::inspect::{Container, State, ignored, parse_inspect};
+use crate::doors::cursor::Cursor;
 use crate::doors::resume::{Resume, ResumeConfig};
 use crate::doors::seam::{SeamConfig, Verdict};
 use crate::transport::daemon::{DaemonError, Streaming};
@@ -29,6 +30,9 @@ const PARKED_LEAST: Duration = Duration::from_secs(1);
 const RECHECK: Duration = Duration::from_secs(5);
 /// Far enough ahead that no more patience is left.
 const END_OF_PATIENCE_NANOS: u64 = 3_600_000_000_000;
+/// How long after the end of a run, as inspect tells it, the end of its stream may be seen and
+/// still be taken for the end of that run, rather than of one before: our clocks may differ.
+const SEEN_LATE_NANOS: u64 = 50_000_000;
 
 /// A container that is on this shard.
 pub struct Follower {
@@ -41,7 +45,13 @@ pub struct Follower {
     container: Container,
     /// Inspect has said who it is.
     known: bool,
+    /// Which run the attach belongs to: its `StartedAt`.
+    run: Option<u64>,
+    /// It had ended when it was last looked at, and is not attached.
+    idle: bool,
     unread: Unread,
+    /// How far passes over the log came before the attach went live.
+    shown: Cursor,
     /// Paces attempts that fail.
     pace: Link,
 }
@@ -71,8 +81,19 @@ enum Next {
     Recheck,
     /// Another round after a pause, or when something happens.
     Retry(String),
+    /// The same; the daemon is away, which is said elsewhere, once for all containers.
+    Away(String),
     /// The container is gone, or not to be followed.
     Over,
+}
+
+impl From<DaemonError> for Next {
+    fn from(error: DaemonError) -> Next {
+        match &error {
+            DaemonError::Unreachable(_) => Next::Away(error.to_string()),
+            _ => Next::Retry(error.to_string()),
+        }
+    }
 }
 
 impl Follower {
@@ -97,6 +118,9 @@ impl Follower {
             pace: Link::new(now),
             intake: Rc::new(RefCell::new(intake)),
             known: false,
+            run: None,
+            idle: false,
+            shown: Cursor::new(),
             crew,
             mail,
             origin,
@@ -110,47 +134,73 @@ impl Follower {
         let ended = matches!(self.container.state, State::Exited | State::Gone);
         if self.origin == Origin::Found && ended {
             // Nothing to read, until it is started: whatever it writes from then on.
-            self.wants_all_from_now();
-            self.mail.wait(None).await;
+            self.wants_all_since(self.crew.now());
+            self.sleep().await;
         }
         while !self.mail.is_stopping() {
             if let Action::Wait(until) = self.pace.poll(Instant::now()) {
                 self.mail.wait(Some(until)).await;
-                if !self.mail.take_stirred() && Instant::now() < until {
+                if !self.mail.take_stirred() {
                     continue;
                 }
             }
+            let begun = self.crew.now();
             let next = self.round().await;
             if self.mail.is_stopping() {
                 break;
             }
             self.mail.close_all();
+            let fails = matches!(next, Next::Recheck | Next::Retry(_) | Next::Away(_));
+            if self.mail.is_destroyed() && (fails || matches!(next, Next::Wait)) {
+                break;
+            }
             self.intake.borrow_mut().let_go();
-            match next {
-                Next::Over => break,
-                Next::Wait | Next::Recheck | Next::Retry(_) if self.mail.is_destroyed() => break,
-                Next::Again => self.pace.handle(Event::Connected, Instant::now()),
-                Next::Wait => {
-                    self.pace.handle(Event::Connected, Instant::now());
-                    self.mail.wait(None).await;
-                }
-                Next::Recheck => {
-                    self.pace.handle(Event::Connected, Instant::now());
-                    self.mail.wait(Some(Instant::now() + RECHECK)).await;
-                }
-                Next::Retry(reason) => self.pace.handle(Event::Failed(reason), Instant::now()),
+            if fails && self.origin == Origin::Found && matches!(self.unread, Unread::Nothing) {
+                self.wants_all_since(begun);
             }
-            self.attend();
-            match self.pace.notice() {
-                // A daemon that went away is said once, elsewhere, not for every container.
-                Some(lasting @ Notice::StillDown { .. }) => {
-                    tracing::warn!(container = self.container.name, "{lasting}");
-                }
-                Some(passing) => tracing::debug!(container = self.container.name, "{passing}"),
-                None => {}
+            if let Next::Over = next {
+                break;
             }
+            self.pause(next).await;
         }
         self.give_out();
+    }
+
+    /// Between two rounds.
+    async fn pause(&mut self, next: Next) {
+        let now = Instant::now();
+        let is_away = matches!(next, Next::Away(_));
+        match next {
+            Next::Retry(reason) | Next::Away(reason) => {
+                self.pace.handle(Event::Failed(reason), now);
+            }
+            Next::Again | Next::Over => self.pace.handle(Event::Connected, now),
+            Next::Wait => {
+                self.pace.handle(Event::Connected, now);
+                self.sleep().await;
+            }
+            Next::Recheck => {
+                self.pace.handle(Event::Connected, now);
+                self.mail.wait(Some(now + RECHECK)).await;
+            }
+        }
+        self.attend();
+        match self.pace.notice() {
+            Some(lasting @ Notice::StillDown { .. }) if !is_away => {
+                tracing::warn!(container = self.container.name, "{lasting}");
+            }
+            Some(passing) => tracing::debug!(container = self.container.name, "{passing}"),
+            None => {}
+        }
+    }
+
+    /// Waits until there is a reason to look at a container that has ended.
+    async fn sleep(&mut self) {
+        self.idle = true;
+        while !self.mail.is_stopping() && !self.mail.take_stirred() {
+            self.mail.wait(None).await;
+            self.attend();
+        }
     }
 
     /// Nothing more will be read: what is held goes out.
@@ -166,12 +216,14 @@ impl Follower {
 
     /// One attach from its request to its end, and what the log has before it.
     async fn round(&mut self) -> Next {
-        let early = self.origin != Origin::Found || self.known;
-        let mut attached = if early { Some(self.attach().await) } else { None };
-        let seen = match self.inspect().await {
+        // One that has ended is attached when it runs again, and looked at in between.
+        let idle = std::mem::take(&mut self.idle) && !self.mail.has_started();
+        let early = (self.origin != Origin::Found || self.known) && !idle;
+        let (mut attached, seen) = self.attach_and_inspect(early).await;
+        let seen = match seen {
             Ok(seen) => seen,
             Err(error) if error.status() == Some(404) => return self.vanished(attached).await,
-            Err(error) => return Next::Retry(error.to_string()),
+            Err(error) => return error.into(),
         };
         if let Some(reason) = ignored(&seen, &self.crew.follow) {
             tracing::debug!(container = seen.name, "not followed: {reason}");
@@ -189,36 +241,50 @@ impl Follower {
         let result = match attached {
             None => self.read_what_is_left().await,
             Some(Ok(attached)) => self.read_on_from(attached).await,
-            Some(Err(error)) => self.without_attach(&error).await,
+            Some(Err(error)) => self.without_attach(error).await,
         };
         match result {
             Ok(next) | Err(next) => next,
         }
     }
 
+    /// Sends the attach request first if it is to be `early`, and asks who it is.
+    async fn attach_and_inspect(
+        &mut self,
+        early: bool,
+    ) -> (Option<Result<Attached, DaemonError>>, Result<Container, DaemonError>) {
+        let attached = if early { Some(self.attach().await) } else { None };
+        (attached, self.inspect().await)
+    }
+
     /// It does not run, and is not attached: its log may have what was missed.
     async fn read_what_is_left(&mut self) -> Result<Next, Next> {
         if self.origin == Origin::Found && matches!(self.unread, Unread::Nothing) {
-            self.wants_all_from_now();
+            self.wants_all_since(self.crew.now());
         } else {
-            self.read_log().await?;
+            if !self.is_fresh() {
+                self.read_log().await?;
+            }
             self.origin = Origin::Started;
         }
         Ok(Next::Wait)
     }
 
-    fn wants_all_from_now(&mut self) {
-        self.unread = Unread::Log(Box::new(Place::since(self.crew.now())));
+    fn wants_all_since(&mut self, nanos: u64) {
+        self.unread = Unread::Log(Box::new(Place::since(nanos)));
         self.origin = Origin::Started;
     }
 
     /// The attach is in place: brings what was before it, goes live, and stays until it ends.
     async fn read_on_from(&mut self, attached: Attached) -> Result<Next, Next> {
         let since = Instant::now();
+        if !self.is_running() && !self.is_fresh() && self.intake.borrow().is_silent() {
+            // It has ended, and its log is complete.
+            self.read_log().await?;
+        }
         if !self.is_running() && self.is_fresh() {
             self.until_it_runs().await?;
-        } else if let Unread::Log(place) = &mut self.unread {
-            place.run_again(&self.container);
+        } else if let Unread::Log(_) = self.unread {
             self.join(attached).await?;
         }
         self.intake.borrow_mut().go_live(self.container.tty);
@@ -236,34 +302,37 @@ impl Follower {
     fn is_fresh(&self) -> bool {
         match &self.unread {
             Unread::Nothing => true,
-            Unread::Log(place) => self.container.started_at.is_none() || place.is_clean(),
+            Unread::Log(place) => {
+                self.container.started_at.is_none() || place.is_clean(&self.container)
+            }
         }
     }
 
     /// The attach was refused, or the daemon is away.
-    async fn without_attach(&mut self, error: &DaemonError) -> Result<Next, Next> {
+    async fn without_attach(&mut self, error: DaemonError) -> Result<Next, Next> {
         match error.status() {
             // Paused, or between two runs: an event will tell when there is more.
             Some(409) => Ok(Next::Recheck),
             // A proxy that lets nothing but GET pass: the other door alone must do.
-            Some(403 | 405 | 501) => self.read_log_alone(error).await,
+            Some(403 | 405 | 501) => self.read_log_alone(&error).await,
             Some(404) => Ok(Next::Over),
-            _ => Ok(Next::Retry(error.to_string())),
+            _ => Err(error.into()),
         }
     }
 
     /// Reads a log as it grows, where attach is not to be had.
     async fn read_log_alone(&mut self, refusal: &DaemonError) -> Result<Next, Next> {
-        tracing::warn!(
-            container = self.container.name,
-            "attach is not possible ({refusal}); reading its log instead"
-        );
+        if !self.crew.said_alone.replace(true) {
+            tracing::warn!("attach is not possible ({refusal}); reading logs instead");
+        }
         if let Unread::Nothing = self.unread {
             self.unread = Unread::Log(Box::new(Place::since(self.crew.now())));
         }
         self.origin = Origin::Started;
+        self.pace.handle(Event::Connected, Instant::now());
         loop {
-            match self.pass(self.is_running()).await {
+            let running = self.is_running();
+            match self.pass(running).await {
                 Ok(()) => {}
                 Err(PassError::Gone) => return Ok(Next::Over),
                 Err(PassError::Unreadable(why)) => {
@@ -272,11 +341,18 @@ impl Follower {
                 }
                 Err(PassError::Broken(why)) => return Ok(Next::Retry(why)),
             }
-            let running = self.is_running();
             self.look_again().await?;
-            if !running && !self.is_running() {
-                self.intake.borrow_mut().finish();
-                return Ok(Next::Wait);
+            let same_run = self.container.started_at == self.run;
+            match (running, self.is_running()) {
+                // It has ended: its log is complete now.
+                (true, false) if same_run => {}
+                (true, true) if same_run => {
+                    return Ok(Next::Retry("its log ended although it runs".into()));
+                }
+                (_, runs) => {
+                    self.intake.borrow_mut().finish();
+                    return Ok(if same_run && !runs { Next::Wait } else { Next::Again });
+                }
             }
         }
     }
@@ -284,19 +360,24 @@ impl Follower {
     /// Waits for a container that is not running to start; its first lines are held until it is
     /// known as what they are to be sent (its process id is part of that).
     async fn until_it_runs(&mut self) -> Result<(), Next> {
-        while self.intake.borrow().is_silent() && !self.mail.take_started() {
-            if self.mail.is_stopping() || self.mail.is_destroyed() {
-                return Err(Next::Over);
+        loop {
+            while self.intake.borrow().is_silent() && !self.mail.take_started() {
+                if self.mail.is_stopping() || self.mail.is_destroyed() {
+                    return Err(Next::Over);
+                }
+                self.mail.wait(None).await;
+                self.attend();
             }
-            self.mail.wait(None).await;
-            self.attend();
+            match self.inspect().await {
+                Ok(seen) => self.identify(seen),
+                // The lines are there, and go out under what is known.
+                Err(error) => tracing::debug!(container = self.container.name, "{error}"),
+            }
+            // A start that was told of late may be that of a run which has been read.
+            if self.is_running() || !self.intake.borrow().is_silent() {
+                return Ok(());
+            }
         }
-        match self.inspect().await {
-            Ok(seen) => self.identify(seen),
-            // The lines are there, and go out under what is known.
-            Err(error) => tracing::debug!(container = self.container.name, "{error}"),
-        }
-        Ok(())
     }
 
     /// Stays until the attach stream ends.
@@ -304,7 +385,9 @@ impl Follower {
         while self.intake.borrow().ended().is_none() && !self.mail.is_stopping() {
             self.mail.wait(None).await;
             self.attend();
-            if self.mail.take_started()
+            self.mail.take_stirred();
+            if self.intake.borrow().ended().is_none()
+                && self.mail.take_started()
                 && let Ok(seen) = self.inspect().await
             {
                 self.identify(seen);
@@ -314,19 +397,20 @@ impl Follower {
 
     /// The live stream has ended: what has become of the container?
     async fn after_the_end(&mut self, since: Instant) -> Result<Next, Next> {
-        let run = self.container.started_at;
-        self.note_end();
+        let ended_at = self.crew.now();
+        self.note_end(ended_at);
         if self.mail.is_stopping() {
             return Ok(Next::Over);
         }
         self.look_again().await?;
-        if self.is_running() && self.container.started_at == run {
+        if self.is_running() && self.container.started_at == self.run {
             self.crew.counters.reattached.add(1);
             return Ok(Next::Retry("its stream ended although it runs".into()));
         }
         self.intake.borrow_mut().finish();
+        let last = self.last_run(ended_at);
         if let Unread::Log(place) = &mut self.unread {
-            place.set_clean(self.crew.now());
+            place.set_clean(last);
         }
         let parked = !self.container.auto_remove
             && self.container.state == State::Exited
@@ -334,17 +418,30 @@ impl Follower {
         Ok(if parked || self.is_running() { Next::Again } else { Next::Wait })
     }
 
+    /// The run whose stream ended at `ended_at`, unless another one may have ended since.
+    fn last_run(&self, ended_at: u64) -> Option<LastRun> {
+        let finished_at = self.container.finished_at?;
+        let started_at = if self.is_running() { self.run } else { self.container.started_at };
+        let is_that = started_at == self.run && !self.is_running();
+        let in_time = finished_at <= ended_at.saturating_add(SEEN_LATE_NANOS);
+        (is_that || in_time).then_some(LastRun { started_at, finished_at })
+    }
+
     /// The delivered bytes end here; a later attach goes on from this place in the log.
-    fn note_end(&mut self) {
+    fn note_end(&mut self, ended_at: u64) {
         let intake = self.intake.borrow();
-        let config = ResumeConfig::new(self.crew.now(), self.crew.slack());
+        let config = ResumeConfig::new(ended_at, self.crew.slack());
         let [stdout, stderr] = &intake.tails;
         let resume = Resume::new([stdout, stderr], config);
-        self.unread = Unread::Log(Box::new(Place::after(resume)));
+        self.unread = Unread::Log(Box::new(Place::after(resume, self.shown.clone())));
         if let Some(Ended::Corrupt(what)) = intake.ended() {
-            self.crew.counters.corrupt_streams.add(1);
-            tracing::warn!(container = self.container.name, "stream closed: {what}");
+            self.note_corrupt(what);
         }
+    }
+
+    fn note_corrupt(&self, what: &str) {
+        self.crew.counters.corrupt_streams.add(1);
+        tracing::warn!(container = self.container.name, "stream closed: {what}");
     }
 
     /// Reads the log until it joins what attach brings.
@@ -362,6 +459,9 @@ impl Follower {
                 Err(PassError::Broken(why)) => return Err(Next::Retry(why)),
             }
             if self.is_seam_closed().await? {
+                if let Unread::Log(place) = &self.unread {
+                    self.shown = place.cursor();
+                }
                 self.unread = Unread::Nothing;
                 return Ok(());
             }
@@ -382,7 +482,11 @@ impl Follower {
                     self.attach_again().await?;
                     return Ok(false);
                 }
-                Some(Ended::Corrupt(_)) => self.force_seam(),
+                // What it brought before is in the log.
+                Some(Ended::Corrupt(what)) => {
+                    self.note_corrupt(&what);
+                    return Err(Next::Retry(format!("stream closed: {what}")));
+                }
                 Some(Ended::Eof) if !ended => {
                     self.output_has_ended().await?;
                     ended = true;
@@ -419,8 +523,8 @@ impl Follower {
     /// More came by attach than may be held: it was let go of, and the log has been read on
     /// meanwhile. A new one takes its place.
     async fn attach_again(&mut self) -> Result<(), Next> {
-        self.mail.close_all();
-        let attached = self.attach().await.map_err(|error| Next::Retry(error.to_string()))?;
+        self.mail.detach();
+        let attached = self.attach().await?;
         let config = self.seam_config(attached);
         if let Some(seam) = self.intake.borrow_mut().seam() {
             seam.renew(config);
@@ -436,9 +540,8 @@ impl Follower {
 
     /// The attach ended before it was joined: has the container's output, or just the connection?
     async fn output_has_ended(&mut self) -> Result<(), Next> {
-        let run = self.container.started_at;
         match self.look_again().await {
-            Ok(()) if self.is_running() && self.container.started_at == run => {
+            Ok(()) if self.is_running() && self.container.started_at == self.run => {
                 return Err(Next::Retry("its stream ended although it runs".into()));
             }
             Ok(()) | Err(Next::Over) => {}
@@ -463,8 +566,9 @@ impl Follower {
         }
     }
 
-    /// Reads what the log has, without an attach beside it.
+    /// Reads what the log has of a container that has ended, without looking for a seam.
     async fn read_log(&mut self) -> Result<(), Next> {
+        let run = self.container.started_at;
         match self.pass(false).await {
             Ok(()) => {}
             Err(PassError::Gone) => return Err(Next::Over),
@@ -473,8 +577,13 @@ impl Follower {
             }
             Err(PassError::Broken(why)) => return Err(Next::Retry(why)),
         }
+        self.look_again().await?;
+        if self.is_running() || self.container.started_at != run {
+            return Ok(()); // the log may have some of the next run too
+        }
+        let last = self.container.finished_at.or(run);
         if let Unread::Log(place) = &mut self.unread {
-            place.set_clean(self.crew.now());
+            place.set_clean(last.map(|finished_at| LastRun { started_at: run, finished_at }));
         }
         self.intake.borrow_mut().finish();
         Ok(())
@@ -486,6 +595,7 @@ impl Follower {
             Unread::Log(place) => place,
             Unread::Nothing => return Ok(()),
         };
+        place.run_again(&self.container);
         let result = super::pass::read(self, &mut place, self.container.tty, follow).await;
         self.unread = Unread::Log(place);
         result
@@ -494,17 +604,16 @@ impl Follower {
     /// It was gone before anyone could ask who it was: what attach brought goes out under what
     /// its event said.
     async fn vanished(&mut self, attached: Option<Result<Attached, DaemonError>>) -> Next {
-        if let Some(Ok(_)) = attached
-            && !self.known
-        {
-            self.until_it_ends().await;
-            let guess = self.intake.borrow().looks_framed();
-            self.container.tty = !guess;
-            let (container, lanes) = (self.container.clone(), &self.crew.lanes);
-            let mut intake = self.intake.borrow_mut();
-            intake.feed.bind(&container, lanes);
-            intake.go_live(container.tty);
+        let Some(Ok(_)) = attached else { return Next::Over };
+        self.until_it_ends().await;
+        if !self.known {
+            self.container.tty = !self.intake.borrow().looks_framed();
+            if ignored(&self.container, &self.crew.follow).is_some() {
+                return Next::Over;
+            }
+            self.intake.borrow_mut().feed.bind(&self.container, &self.crew.lanes);
         }
+        self.intake.borrow_mut().go_live(self.container.tty);
         Next::Over
     }
 
@@ -513,7 +622,7 @@ impl Follower {
         let requested_at = self.crew.now();
         let daemon = self.crew.daemon();
         let request = daemon.api.attach(&self.id);
-        let stream = daemon.stream(&request, |closer| self.mail.opened(closer)).await?;
+        let stream = daemon.stream(&request, |closer| self.mail.attached(closer)).await?;
         let attach = self.intake.borrow_mut().opened();
         let reader = read_attach(stream, attach, Rc::clone(&self.intake), Rc::clone(&self.mail));
         tokio::task::spawn_local(reader);
@@ -522,7 +631,8 @@ impl Follower {
 
     async fn inspect(&self) -> Result<Container, DaemonError> {
         let daemon = self.crew.daemon();
-        let answer = daemon.ask(&daemon.api.inspect(&self.id)).await?;
+        let answer =
+            daemon.ask(&daemon.api.inspect(&self.id), |closer| self.mail.asked(closer)).await?;
         parse_inspect(&answer.body).map_err(|error| DaemonError::Nonsense(error.to_string()))
     }
 
@@ -537,13 +647,14 @@ impl Follower {
                 Ok(())
             }
             Err(error) if error.status() == Some(404) => Err(Next::Over),
-            Err(error) => Err(Next::Retry(error.to_string())),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// Says what its lines are sent under.
     fn identify(&mut self, seen: Container) {
         self.intake.borrow_mut().feed.bind(&seen, &self.crew.lanes);
+        self.run = seen.started_at;
         self.container = seen;
         self.known = true;
     }

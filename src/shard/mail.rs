@@ -17,7 +17,9 @@ pub struct Mailbox {
     destroyed: Cell<bool>,
     stopping: Cell<bool>,
     name: RefCell<Option<String>>,
-    closers: RefCell<Vec<Closer>>,
+    /// What ends the attach stream, and what ends questions and reading the log.
+    attach: RefCell<Option<Closer>>,
+    asked: RefCell<Vec<Closer>>,
 }
 
 impl Mailbox {
@@ -26,12 +28,20 @@ impl Mailbox {
         match signal {
             Signal::Started => self.started.set(true),
             Signal::Unpaused => {}
-            Signal::Renamed(name) | Signal::Check(name) if name.is_empty() => {}
-            Signal::Renamed(name) | Signal::Check(name) => *self.name.borrow_mut() = Some(name),
+            Signal::Renamed(name) => return self.renamed(name),
+            Signal::Check { name, look: false } => return self.renamed(name),
+            Signal::Check { name, look: true } => self.renamed(name),
             Signal::Destroyed => self.destroyed.set(true),
         }
         self.stirred.set(true);
         self.bell.notify_one();
+    }
+
+    fn renamed(&self, name: String) {
+        if !name.is_empty() {
+            *self.name.borrow_mut() = Some(name);
+            self.bell.notify_one();
+        }
     }
 
     /// Wakes the container's task.
@@ -56,9 +66,14 @@ impl Mailbox {
         self.destroyed.get()
     }
 
-    /// Whether a signal came since the last call.
+    /// Whether a signal came since the last call that is worth a look at the container.
     pub fn take_stirred(&self) -> bool {
         self.stirred.take()
+    }
+
+    /// Whether the container started since [`Mailbox::take_started`] said so.
+    pub fn has_started(&self) -> bool {
+        self.started.get()
     }
 
     /// Whether the container started since the last call.
@@ -82,19 +97,37 @@ impl Mailbox {
         }
     }
 
-    /// Notes what ends a connection of this container; ends it at once if the program stops.
-    pub fn opened(&self, closer: Closer) {
+    /// Notes what ends the attach stream; ends it at once if the program stops.
+    pub fn attached(&self, closer: Closer) {
+        self.end_if_stopping(&closer);
+        self.attach.replace(Some(closer));
+    }
+
+    /// Notes what ends a question or a pass over the log; ends it at once if the program stops.
+    pub fn asked(&self, closer: Closer) {
+        self.end_if_stopping(&closer);
+        let mut asked = self.asked.borrow_mut();
+        asked.retain(|closer| !closer.is_closed());
+        asked.push(closer);
+    }
+
+    fn end_if_stopping(&self, closer: &Closer) {
         if self.stopping.get() {
             closer.close();
         }
-        let mut closers = self.closers.borrow_mut();
-        closers.retain(|closer| !closer.is_closed());
-        closers.push(closer);
+    }
+
+    /// Ends the attach stream.
+    pub fn detach(&self) {
+        if let Some(closer) = self.attach.take() {
+            closer.close();
+        }
     }
 
     /// Ends the container's connections.
     pub fn close_all(&self) {
-        for closer in self.closers.borrow_mut().drain(..) {
+        self.detach();
+        for closer in self.asked.borrow_mut().drain(..) {
             closer.close();
         }
     }

@@ -77,6 +77,8 @@ pub struct Crew {
     max_line: usize,
     following: Cell<u64>,
     born: u64,
+    /// It was said that attach is refused.
+    said_alone: Cell<bool>,
     /// Which containers are followed.
     pub follow: FollowSettings,
     /// The routes' shares of this shard.
@@ -175,6 +177,7 @@ impl Shard {
             max_line: setup.max_line,
             following: Cell::new(0),
             born: nanos(SystemTime::now()),
+            said_alone: Cell::new(false),
             follow: setup.follow.clone(),
             lanes,
             counters: Arc::clone(&setup.counters),
@@ -208,7 +211,7 @@ impl Shard {
             mail.signal(signal);
             tokio::task::spawn_local(async move {
                 tokio::time::sleep(DESTROYED_GRACE).await;
-                mail.close_all();
+                mail.detach();
                 mail.ring();
             });
         }

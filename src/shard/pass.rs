@@ -22,16 +22,24 @@ pub struct Place {
     resume: Option<Resume>,
     /// Of the first pass: at most so many lines, and when it was asked for.
     tail: Option<(u64, u64)>,
-    /// When the container's output was seen to end, with nothing left unread.
-    clean_at: Option<u64>,
+    /// The last run, if all of it was taken: nothing is unread until the container runs again.
+    clean: Option<LastRun>,
+    /// How far earlier passes came: what they have shown is not read again.
+    shown: Cursor,
 }
 
-/// How long before the start of a run, as inspect tells it, its first line may be stamped: 1.4 ms
+/// A run of a container, as inspect tells it: nanoseconds since 1970, daemon's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastRun {
+    /// `StartedAt`.
+    pub started_at: Option<u64>,
+    /// `FinishedAt`.
+    pub finished_at: u64,
+}
+
+/// How far the stamps of a run's lines may lie outside the times that inspect tells of it: 1.4 ms
 /// were seen.
-const BEFORE_START_NANOS: u64 = 50_000_000;
-/// How long after the end of a run, as inspect tells it, the end of its stream may be seen and
-/// still be taken for the end of that run, rather than of one before: our clocks may differ.
-const SEEN_LATE_NANOS: u64 = 50_000_000;
+const OUTSIDE_NANOS: u64 = 50_000_000;
 
 /// The pauses while receivers catch up.
 const EASE: Duration = Duration::from_millis(2);
@@ -61,50 +69,55 @@ impl Place {
             parts: Default::default(),
             resume: None,
             tail: None,
-            clean_at: None,
+            clean: None,
+            shown: Cursor::new(),
         }
     }
 
-    /// Behind what attach delivered.
-    pub fn after(resume: Resume) -> Place {
+    /// Behind what attach delivered after passes that came as far as `shown`.
+    pub fn after(resume: Resume, shown: Cursor) -> Place {
         let since = resume.since();
-        Place { resume: Some(resume), ..Place::since(since) }
+        Place { resume: Some(resume), shown, ..Place::since(since) }
     }
 
-    /// Says that the container has ended, which was seen at `now`, and that nothing is unread as
-    /// long as it does not run again.
-    pub fn set_clean(&mut self, now: u64) {
-        self.clean_at.get_or_insert(now);
+    /// How far it has come.
+    pub fn cursor(&self) -> Cursor {
+        self.cursor.clone()
     }
 
-    /// See [`Place::set_clean`].
-    pub fn is_clean(&self) -> bool {
-        self.clean_at.is_some()
+    /// Says that the run `last` has ended and all of it was taken.
+    pub fn set_clean(&mut self, last: Option<LastRun>) {
+        self.clean = last;
+    }
+
+    /// Whether nothing is unread of a container that does not run.
+    pub fn is_clean(&self, container: &Container) -> bool {
+        self.clean.is_some_and(|last| last.started_at == container.started_at)
     }
 
     /// Before all of the run that inspect shows.
     pub fn this_run(container: &Container) -> Place {
         let started = container.started_at.unwrap_or(0);
-        Place::since(started.saturating_sub(BEFORE_START_NANOS))
+        Place::since(started.saturating_sub(OUTSIDE_NANOS))
     }
 
-    /// The container may run again. If nothing ran in between, what is unread begins with this
-    /// run: no need to look for the end of the last one, and no doubt where a container writes
-    /// the same lines each time it starts.
+    /// The container may have run again. Then what is unread begins between the end of the last
+    /// run and the start of the one after it: no need to look for the end of what was delivered,
+    /// and no doubt where a container writes the same lines each time it starts.
     pub fn run_again(&mut self, container: &Container) {
-        let Some(clean_at) = self.clean_at.take() else { return };
-        let (finished, started) = (container.finished_at, container.started_at);
-        let border = match (finished, started) {
-            // The log's stamps may be a little before the start, or behind the end.
-            (Some(finished), Some(started)) if finished < started => {
-                if finished > clean_at.saturating_add(SEEN_LATE_NANOS) {
-                    return; // another run ended since: that one is unread too
-                }
-                started - ((started - finished) / 2).min(BEFORE_START_NANOS)
-            }
-            _ => clean_at,
+        let Some(last) = self.clean else { return };
+        let Some(started) = container.started_at.filter(|_| !self.is_clean(container)) else {
+            return;
         };
-        *self = Place::since(border);
+        let half = (started.saturating_sub(last.finished_at) / 2).min(OUTSIDE_NANOS);
+        let border = match container.finished_at {
+            // No other run ended since: this is the one after it.
+            Some(finished) if finished == last.finished_at => started - half,
+            _ => last.finished_at.saturating_add(half),
+        };
+        let mut cursor = std::mem::take(&mut self.shown);
+        cursor.raise(border);
+        *self = Place { cursor, ..Place::since(border) };
     }
 
     /// What to ask the daemon for.
@@ -171,7 +184,7 @@ pub async fn read(
     let daemon = follower.crew.daemon();
     let request = daemon.api.logs(&follower.id, &place.query(sources, follow));
     let began = follower.crew.now();
-    let answer = daemon.stream(&request, |closer| follower.mail.opened(closer)).await;
+    let answer = daemon.stream(&request, |closer| follower.mail.asked(closer)).await;
     let stream = answer.map_err(refused)?;
     place.cursor.begin_pass();
     if let Some(resume) = &mut place.resume {
@@ -255,6 +268,8 @@ async fn ease(intake: &RefCell<Intake>) -> bool {
 fn refused(error: DaemonError) -> PassError {
     match error.status() {
         Some(404 | 409) => PassError::Gone,
+        // A proxy whose daemon is away.
+        Some(502..=504) => PassError::Broken(error.to_string()),
         Some(_) => PassError::Unreadable(error.to_string()),
         None => PassError::Broken(error.to_string()),
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::StreamTarget;
 use super::conn::Conn;
@@ -21,6 +21,10 @@ const REFUSAL_MAX: usize = 16 * 1024;
 /// How long a question (ping, list, inspect) may take. An engine under load, or one that is busy
 /// starting the container in question, needs seconds.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a full queue of the daemon's socket is waited for, and how often it is tried.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
+const QUEUE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why the daemon gave no useful answer.
 #[derive(Debug)]
@@ -100,12 +104,17 @@ pub struct Streaming {
 }
 
 impl Daemon {
-    /// Asks, and reads the whole answer.
+    /// Asks, and reads the whole answer. `began` gets what ends the connection.
     ///
     /// # Errors
     /// See [`DaemonError`]; a status other than 200 is [`DaemonError::Refused`].
-    pub async fn ask(&self, request: &[u8]) -> Result<Answer, DaemonError> {
-        let conn = Conn::open(self.driver, &self.target, &self.pool).await?;
+    pub async fn ask(
+        &self,
+        request: &[u8],
+        began: impl FnOnce(Closer),
+    ) -> Result<Answer, DaemonError> {
+        let conn = self.connect().await?;
+        began(conn.closer());
         let closer = conn.closer();
         let timer = tokio::task::spawn_local(async move {
             tokio::time::sleep(QUESTION_TIMEOUT).await;
@@ -145,9 +154,26 @@ impl Daemon {
         request: &[u8],
         began: impl FnOnce(Closer),
     ) -> Result<Streaming, DaemonError> {
-        let conn = Conn::open(self.driver, &self.target, &self.pool).await?;
+        let conn = self.connect().await?;
         began(conn.closer());
         open_over(conn, request).await
+    }
+
+    /// Connects. When hundreds of containers are looked at at once, the queue of the daemon's
+    /// socket may be full for a moment: EAGAIN, on a Unix socket.
+    async fn connect(&self) -> io::Result<Conn> {
+        let patient_until = Instant::now() + QUEUE_PATIENCE;
+        loop {
+            match Conn::open(self.driver, &self.target, &self.pool).await {
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock
+                        && Instant::now() < patient_until =>
+                {
+                    tokio::time::sleep(QUEUE_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
     }
 }
 
@@ -239,5 +265,57 @@ impl Streaming {
     /// Something that ends the stream from elsewhere on the same thread.
     pub fn closer(&self) -> Closer {
         self.conn.closer()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use socket2::{Domain, SockAddr, Socket, Type};
+
+    use super::*;
+
+    /// The queue of the socket is full when the question comes; later it is emptied.
+    #[test]
+    fn a_full_queue_of_the_daemons_socket_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docker.sock");
+        let address = SockAddr::unix(&path).unwrap();
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&address).unwrap();
+        listener.listen(1).unwrap();
+        let mut waiting = Vec::new();
+        let full = loop {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            match socket.connect(&address) {
+                Ok(()) => waiting.push(socket),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let others = waiting.len();
+        let engine = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            for _ in 0..others {
+                listener.accept().unwrap();
+            }
+            let (mut asker, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            assert!(asker.read(&mut request).unwrap() > 0);
+            asker.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK").unwrap();
+        });
+        let endpoint = crate::docker::endpoint::Endpoint::Unix(path.clone());
+        let daemon = Daemon {
+            driver: Driver::Poll,
+            pool: Pool::new(),
+            target: StreamTarget::Unix(path),
+            api: Arc::new(Api::new(&endpoint, None)),
+        };
+        let ask = async { daemon.ask(&daemon.api.ping(), |_| ()).await };
+        let answer = crate::io::block_on(Driver::Poll, ask).unwrap();
+        assert_eq!(answer.unwrap().body, b"OK");
+        engine.join().unwrap();
     }
 }

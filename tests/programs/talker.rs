@@ -21,6 +21,7 @@ options: --prefix P (@t)  --bytes B (64, a line's length, newline included)
   --stderr-every K (every Kth line to standard error)  --delay-us D (after each line)
   --rate LPS (lines a second)  --linewise (one write a line)  --first N (first number, 1)
   --unterminated (no newline after the last)  --sleep-first MS  --sleep-last MS
+  --fail (exit code 3)
 ";
 
 /// Written at once unless `--linewise`.
@@ -40,6 +41,7 @@ struct Options {
     unterminated: bool,
     sleep_first: Duration,
     sleep_last: Duration,
+    fail: bool,
 }
 
 fn options(args: &[String]) -> Result<Options, String> {
@@ -54,12 +56,14 @@ fn options(args: &[String]) -> Result<Options, String> {
         unterminated: false,
         sleep_first: Duration::ZERO,
         sleep_last: Duration::ZERO,
+        fail: false,
     };
     let mut args = args.iter();
     while let Some(name) = args.next() {
         match name.as_str() {
             "--linewise" => o.linewise = true,
             "--unterminated" => o.unterminated = true,
+            "--fail" => o.fail = true,
             "--prefix" => o.prefix = args.next().ok_or("--prefix needs a value")?.clone(),
             _ => {
                 let value = number(args.next())?;
@@ -192,6 +196,9 @@ fn numbered(command: &str, args: &[String]) -> Result<(), String> {
     };
     told.map_err(|e| e.to_string())?;
     sleep(o.sleep_last);
+    if o.fail {
+        std::process::exit(3);
+    }
     Ok(())
 }
 

@@ -165,6 +165,13 @@ pub(crate) struct Image {
     name: String,
 }
 
+impl Image {
+    /// What `docker run` calls it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 impl Drop for Image {
     fn drop(&mut self) {
         let mut users = image_users();
