@@ -1,8 +1,10 @@
-//! Registers an owned descriptor with epoll: the one place with `unsafe`.
+//! Descriptors: registers an owned one with epoll, the one place with `unsafe`, and sees to it that
+//! there are enough.
 
 use std::io;
 use std::os::fd::OwnedFd;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::unix::AsyncFd;
 
 /// A descriptor whose readiness can be awaited. Its socket must be non-blocking.
@@ -15,4 +17,28 @@ pub fn watched(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // dropped, and `as_raw_fd` returns it every time; the `AsyncFd` takes the ownership over.
     let registered = unsafe { AsyncFd::register(socket) };
     registered.map_err(io::Error::from)
+}
+
+/// Lets this process have as many descriptors as it may: each container takes one for as long as
+/// it is followed, and the soft limit is often 1024. What is refused stays as it is.
+pub fn raise_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_becomes_the_hard_one() {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        // For the time in between: still far more than the other tests of this process need.
+        setrlimit(Resource::RLIMIT_NOFILE, hard.min(512), hard).unwrap();
+        raise_limit();
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard));
+    }
 }
