@@ -27,6 +27,9 @@ use crate::transport::link::{Action, Event, Link, Notice};
 const PARKED_LEAST: Duration = Duration::from_secs(1);
 /// How long an event may take that ends a passing state, before it is looked for.
 const RECHECK: Duration = Duration::from_secs(5);
+/// A log that grows and is followed is asked for again at most so often: some daemons and proxies
+/// end the answer at once.
+const LOG_AGAIN: Duration = Duration::from_secs(1);
 /// Far enough ahead that no more patience is left.
 const END_OF_PATIENCE_NANOS: u64 = 3_600_000_000_000;
 
@@ -116,7 +119,8 @@ impl Follower {
         while !self.mail.is_stopping() {
             if let Action::Wait(until) = self.pace.poll(Instant::now()) {
                 self.mail.wait(Some(until)).await;
-                if !self.mail.take_stirred() && Instant::now() < until {
+                // Time alone is for the pace to judge: it has to know that an attempt begins.
+                if !self.mail.take_stirred() {
                     continue;
                 }
             }
@@ -162,6 +166,8 @@ impl Follower {
             intake.go_live(self.container.tty);
         }
         intake.finish();
+        // The reader may be about to bring more, and nothing delivers that any more.
+        intake.let_go();
     }
 
     /// One attach from its request to its end, and what the log has before it.
@@ -262,7 +268,8 @@ impl Follower {
             self.unread = Unread::Log(Box::new(Place::since(self.crew.now())));
         }
         self.origin = Origin::Started;
-        loop {
+        while !self.mail.is_stopping() {
+            let again = Instant::now() + LOG_AGAIN;
             match self.pass(self.is_running()).await {
                 Ok(()) => {}
                 Err(PassError::Gone) => return Ok(Next::Over),
@@ -278,7 +285,12 @@ impl Follower {
                 self.intake.borrow_mut().finish();
                 return Ok(Next::Wait);
             }
+            while Instant::now() < again && !self.mail.is_stopping() {
+                self.mail.wait(Some(again)).await;
+                self.attend();
+            }
         }
+        Ok(Next::Over)
     }
 
     /// Waits for a container that is not running to start; its first lines are held until it is

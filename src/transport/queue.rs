@@ -65,6 +65,12 @@ impl Queue {
     #[cold]
     fn lost(&self, records: u64) {
         self.counters.dropped_buffer_full.add(records);
+        self.say_losses(records);
+    }
+
+    /// Says what was dropped and not said yet, `records` more among it, if it is time to. To be
+    /// called now and then: after a burst nobody else says how much it was in the end.
+    pub fn say_losses(&self, records: u64) {
         if let Some(sum) = self.dropped.borrow_mut().due(Instant::now(), records) {
             tracing::warn!(
                 route = self.name,
@@ -102,9 +108,9 @@ impl Queue {
         }
     }
 
-    /// Waits until `until`, or until the queue is given up.
+    /// Waits until `until`, or until there is nothing left to do.
     pub async fn rest(&self, until: Instant) {
-        while !self.given_up.get() && Instant::now() < until {
+        while !self.is_done() && Instant::now() < until {
             // The bell of new records means nothing here.
             let _ = tokio::time::timeout_at(until.into(), self.bell.notified()).await;
         }
