@@ -47,13 +47,21 @@ fn execute(command: Command) -> u8 {
 /// `logchute [ROUTE_URI]...`
 fn run(loaded: Loaded) -> u8 {
     start_log(&loaded);
-    logchute::control::run::run(loaded.settings)
+    outcome(logchute::control::run::run(loaded.settings))
 }
 
 /// `logchute check`
 fn check(loaded: Loaded) -> u8 {
     start_log(&loaded);
-    logchute::control::run::check(loaded.settings)
+    outcome(logchute::control::run::check(loaded.settings))
+}
+
+/// Bad configuration is said whatever the log lets through.
+fn outcome(code: Result<u8, String>) -> u8 {
+    code.unwrap_or_else(|error| {
+        complain(&error);
+        EXIT_CONFIG
+    })
 }
 
 /// Opens the log, and says what the user should know of the configuration.

@@ -74,6 +74,16 @@ fn bad_configuration_is_one_line_and_exit_code_2() {
 }
 
 #[test]
+fn bad_configuration_is_said_whatever_the_log_lets_through() {
+    for command in [None, Some("check")] {
+        let mut program = logchute(command.as_slice());
+        let output = program.args(["--log=off", "raw+udp://h:1?filter.match=("]).output().unwrap();
+        let expected = "route 0: filter.match: bad regular expression";
+        assert!(refusal(&output).starts_with(expected), "{output:?}");
+    }
+}
+
+#[test]
 fn what_is_not_utf8_is_named() {
     let not_utf8 = OsStr::from_bytes(b"1\xff");
     let output = logchute(&[]).env("TAIL", not_utf8).output().unwrap();

@@ -15,6 +15,7 @@ use super::{
     IoChoice, MAX_LINE_RANGE, SHARDS_MAX, Settings, SyslogFormat, SyslogSettings, TlsSettings,
     value,
 };
+use crate::docker::request::Version;
 use crate::route::uri::{self, parse_routes};
 use crate::route::{RouteSpec, Selector};
 
@@ -420,11 +421,9 @@ fn no_template(text: &str) -> Result<String, String> {
 }
 
 fn api_version(text: &str) -> Result<String, String> {
-    let version = text.strip_prefix('v').unwrap_or(text);
-    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    match version.split_once('.') {
-        Some((major, minor)) if number(major) && number(minor) => Ok(version.to_string()),
-        _ => Err("is not an API version; write e.g. 1.43".to_string()),
+    match Version::parse(text) {
+        Some(version) => Ok(version.to_string()),
+        None => Err("is not an API version; write e.g. 1.43".to_string()),
     }
 }
 

@@ -269,6 +269,7 @@ fn bad_values_are_named() {
         ("RETRY_COUNT", "ten", "number"),
         ("INACTIVITY_TIMEOUT", "often", "write e.g. 5s"),
         ("DOCKER_API_VERSION", "latest", "write e.g. 1.43"),
+        ("DOCKER_API_VERSION", "99999999999.1", "write e.g. 1.43"),
         ("SYSLOG_FORMAT", "rfc9999", "write rfc5424 or rfc3164"),
         ("SYSLOG_TCP_FRAMING", "odd", "write traditional or octet-counted"),
         ("LOGSPOUT_TLS_HARDENING", "very", "write true or false"),

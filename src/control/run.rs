@@ -18,7 +18,7 @@ use super::watch::{self, Dispatch};
 use super::{limits, own};
 use crate::admin::metrics::{ShardSnapshot, Snapshot, render};
 use crate::admin::{self, View};
-use crate::config::cli::{EXIT_CONFIG, EXIT_FAILURE, EXIT_OK};
+use crate::config::cli::{EXIT_FAILURE, EXIT_OK};
 use crate::config::{HttpSettings, Settings};
 use crate::io::pool::Pool;
 use crate::io::{self, Driver};
@@ -41,18 +41,14 @@ static FAILURE: OnceLock<String> = OnceLock::new();
 static FAILED: Notify = Notify::const_new();
 
 /// Runs until a signal comes or a shard dies; returns the exit code.
-pub fn run(settings: Settings) -> u8 {
-    let prepared = build::daemon(&settings).and_then(|daemon| {
-        let routes = build::routes(&settings)?;
-        Ok((daemon, routes, io::choose(settings.io, settings.shards)?))
-    });
-    let (daemon, routes, choice) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            tracing::error!("{error}");
-            return EXIT_CONFIG;
-        }
-    };
+///
+/// # Errors
+/// One line about what is wrong with the configuration; nothing was contacted.
+pub fn run(settings: Settings) -> Result<u8, String> {
+    let daemon = build::daemon(&settings)?;
+    let routes = build::routes(&settings)?;
+    let choice = io::choose(settings.io, settings.shards)?;
+    io::fd::raise_limit();
     tracing::info!(
         "logchute {}: {} shards on {} ({}), daemon at {}",
         env!("CARGO_PKG_VERSION"),
@@ -68,47 +64,37 @@ pub fn run(settings: Settings) -> u8 {
     limits::raise_descriptors();
     let program = Program::start(&settings, &daemon, routes, choice.driver);
     match io::block_on(Driver::Poll, program.serve(settings, daemon)) {
-        Ok(code) => code,
+        Ok(code) => Ok(code),
         Err(error) => {
             tracing::error!("no epoll instance to be had: {error}");
-            EXIT_FAILURE
+            Ok(EXIT_FAILURE)
         }
     }
 }
 
-/// `logchute check`: is the configuration good, and the daemon there?
-pub fn check(settings: Settings) -> u8 {
-    let prepared = build::daemon(&settings)
-        .and_then(|daemon| Ok((daemon, build::routes(&settings)?)))
-        .and_then(|it| io::choose(settings.io, settings.shards).map(|choice| (it, choice)));
-    let ((daemon, routes), choice) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            tracing::error!("{error}");
-            return EXIT_CONFIG;
-        }
-    };
+/// `logchute check`: is the configuration good, and the daemon there? Returns the exit code.
+///
+/// # Errors
+/// As [`run`].
+pub fn check(settings: Settings) -> Result<u8, String> {
+    let daemon = build::daemon(&settings)?;
+    let routes = build::routes(&settings)?;
+    let choice = io::choose(settings.io, settings.shards)?;
     tracing::info!("configuration is good: {} routes", routes.len());
     tracing::info!("driver {} ({})", choice.driver.name(), choice.reason);
     let asked = settings.docker.api_version.clone();
-    let greeted = io::block_on(Driver::Poll, async {
-        watch::greet(&client(&daemon), asked.as_deref()).await
-    });
-    match greeted {
+    let answered =
+        io::block_on(Driver::Poll, async { watch::ask(client(&daemon), asked.as_deref()).await });
+    match answered {
         Ok(Ok(greeting)) => {
             let version = greeting.api.version.map_or("unversioned".into(), |v| v.to_string());
             tracing::info!("daemon at {} answers, API {version}", daemon.display);
-            EXIT_OK
+            return Ok(EXIT_OK);
         }
-        Ok(Err(error)) => {
-            tracing::error!("daemon at {}: {error}", daemon.display);
-            EXIT_FAILURE
-        }
-        Err(error) => {
-            tracing::error!("no epoll instance to be had: {error}");
-            EXIT_FAILURE
-        }
+        Ok(Err(error)) => tracing::error!("daemon at {}: {error}", daemon.display),
+        Err(error) => tracing::error!("no epoll instance to be had: {error}"),
     }
+    Ok(EXIT_FAILURE)
 }
 
 fn client(address: &DaemonAddress) -> Daemon {
@@ -231,14 +217,15 @@ impl Program {
 
 fn spawn_shard(setup: Setup, report: Sender<u64>, reported: Arc<Notify>) {
     let name = format!("shard-{}", setup.index);
-    let spawned =
-        std::thread::Builder::new().name(name.clone()).spawn(move || match shard::run(setup) {
-            Ok(undelivered) => {
-                let _ = report.send(undelivered);
-                reported.notify_one();
-            }
-            Err(error) => fail(format!("{name} cannot start: {error}")),
+    let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || {
+        let outcome = shard::run(setup, |undelivered| {
+            let _ = report.send(undelivered);
+            reported.notify_one();
         });
+        if let Err(error) = outcome {
+            fail(format!("{name} cannot start: {error}"));
+        }
+    });
     if let Err(error) = spawned {
         fail(format!("no thread for a shard: {error}; lower SHARDS"));
     }

@@ -4,6 +4,7 @@
 //! The order matters: events are subscribed to first and the list is taken after, so that nothing
 //! that happens in between is missed; the registry reconciles the two.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,13 +18,16 @@ use crate::shard::command::{Clock, Command, Greeting};
 use crate::shard::intake::nanos;
 use crate::transport::StreamTarget;
 use crate::transport::daemon::{Daemon, DaemonError, Streaming};
-use crate::transport::link::{Action, Event, Link};
+use crate::transport::link::{Action, Event, Link, Warner};
 
 /// Between lists while all is well: what events have missed is noticed this late at most.
 const LIST_EVERY: Duration = Duration::from_secs(60);
 
 /// Events that are read before the ones ahead of them are dealt with.
 const EVENTS_AHEAD: usize = 4096;
+
+/// How long the daemon may take to begin its event stream; after that it is asked anew.
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Commands that a busy shard had no room for are tried again this often.
 const TICK: Duration = Duration::from_millis(500);
@@ -80,7 +84,10 @@ async fn watch_once(
     let greeting = greet(daemon, asked_version).await?;
     let api = Arc::clone(&greeting.api);
     daemon.api = Arc::clone(&api);
-    let stream = daemon.stream(&api.events(None), |_| ()).await?;
+    let request = api.events(None);
+    let stream = tokio::time::timeout(SUBSCRIBE_TIMEOUT, daemon.stream(&request, |_| ()))
+        .await
+        .map_err(|_| silent())??;
     let (sender, mut events) = mpsc::channel(EVENTS_AHEAD);
     let reader = AbortOnDrop(tokio::task::spawn_local(read_events(stream, sender)));
     dispatch.send_all(&Command::Daemon(greeting));
@@ -116,6 +123,12 @@ async fn watch_once(
     Ok(())
 }
 
+/// It took the subscription to its events and said nothing.
+fn silent() -> DaemonError {
+    let text = format!("no event stream within {} s", SUBSCRIBE_TIMEOUT.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, text).into()
+}
+
 /// Ends a task that is not needed any more.
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
@@ -131,12 +144,14 @@ type EventResult = Result<Option<DockerEvent>, DaemonError>;
 /// does not take.
 async fn read_events(mut stream: Streaming, sender: mpsc::Sender<EventResult>) {
     let mut lines = EventLines::default();
+    let mut unread = Warner::default();
     let mut batch: Vec<EventResult> = Vec::new();
     loop {
         let mut overlong = None;
         let more = stream
             .next(&mut |piece| {
-                let pushed = lines.push(piece, |line| batch.push(Ok(understand(line))));
+                let pushed =
+                    lines.push(piece, |line| batch.push(Ok(understand(line, &mut unread))));
                 overlong = overlong.take().or(pushed.err());
             })
             .await;
@@ -162,9 +177,11 @@ async fn read_events(mut stream: Streaming, sender: mpsc::Sender<EventResult>) {
 }
 
 /// An event that cannot be read is said and passed over: the next list sets things right.
-fn understand(line: &[u8]) -> Option<DockerEvent> {
+fn understand(line: &[u8], unread: &mut Warner) -> Option<DockerEvent> {
     parse_event(line).unwrap_or_else(|error| {
-        tracing::warn!("docker: an event that cannot be read: {error}");
+        if let Some(sum) = unread.due(Instant::now(), 1) {
+            tracing::warn!("docker: events that cannot be read: {sum}, the last: {error}");
+        }
         None
     })
 }
@@ -172,6 +189,18 @@ fn understand(line: &[u8]) -> Option<DockerEvent> {
 async fn list(daemon: &Daemon) -> Result<Vec<Listed>, DaemonError> {
     let answer = daemon.ask(&daemon.api.list(), |_| ()).await?;
     parse_list(&answer.body).map_err(|error| DaemonError::Nonsense(error.to_string()))
+}
+
+/// Whether the daemon answers what is asked of it first when lines are carried: its greeting and
+/// its containers, in the version of the API that is to be spoken.
+///
+/// # Errors
+/// As [`greet`], or where it refuses that version.
+pub async fn ask(mut daemon: Daemon, asked: Option<&str>) -> Result<Greeting, DaemonError> {
+    let greeting = greet(&daemon, asked).await?;
+    daemon.api = Arc::clone(&greeting.api);
+    list(&daemon).await?;
+    Ok(greeting)
 }
 
 /// Asks the daemon which version of its API to speak, and what time it is.

@@ -11,6 +11,9 @@ use crate::config::DockerSettings;
 /// The socket of a Docker Engine as it is installed.
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
+/// Linux has room for 108 bytes in `sockaddr_un`, the last of which is zero.
+const SOCKET_PATH_MAX: usize = 107;
+
 /// The ports that Docker documents for `tcp://` without a port.
 const PLAIN_PORT: u16 = 2375;
 const TLS_PORT: u16 = 2376;
@@ -158,10 +161,17 @@ fn unsupported(scheme: &str) -> String {
 }
 
 fn unix(path: &str) -> Result<Endpoint, String> {
-    if path.is_empty() || path.contains('\0') {
-        let shown = format!("unix://{path}");
+    let shown = format!("unix://{path}");
+    // Control characters would forge lines of the log, where the address is shown as it is.
+    if path.is_empty() || path.contains(char::is_control) {
         return Err(format!(
             "DOCKER_HOST {shown:?} names no socket: write unix://{DEFAULT_SOCKET}"
+        ));
+    }
+    if path.len() > SOCKET_PATH_MAX {
+        return Err(format!(
+            "DOCKER_HOST {shown:?}: the path is longer than {SOCKET_PATH_MAX} bytes, the most that \
+             a socket's may be: write unix://{DEFAULT_SOCKET}"
         ));
     }
     Ok(Endpoint::Unix(path.into()))
@@ -287,6 +297,8 @@ mod tests {
             ("ssh://me:secret@host", "ssh -L"),
             ("fd://", "tcp://HOST:PORT"),
             ("unix://", "unix:///var/run/docker.sock"),
+            ("unix:///run/\n\u{1b}[31mdocker.sock", "names no socket"),
+            (&format!("unix:///{}", "x".repeat(107)), "longer than 107 bytes"),
             ("/var/run/docker.sock", "unix:///var/run/docker.sock"),
             ("tcp://", "tcp://HOST:PORT"),
             ("tcp://:2375", "names no host"),

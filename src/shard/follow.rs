@@ -140,6 +140,7 @@ impl Follower {
         while !self.mail.is_stopping() {
             if let Action::Wait(until) = self.pace.poll(Instant::now()) {
                 self.mail.wait(Some(until)).await;
+                // Time alone is for the pace to judge: it has to know that an attempt begins.
                 if !self.mail.take_stirred() {
                     continue;
                 }
@@ -212,6 +213,8 @@ impl Follower {
             intake.go_live(self.container.tty);
         }
         intake.finish();
+        // The reader may be about to bring more, and nothing delivers that any more.
+        intake.let_go();
     }
 
     /// One attach from its request to its end, and what the log has before it.
@@ -330,7 +333,7 @@ impl Follower {
         }
         self.origin = Origin::Started;
         self.pace.handle(Event::Connected, Instant::now());
-        loop {
+        while !self.mail.is_stopping() {
             let running = self.is_running();
             match self.pass(running).await {
                 Ok(()) => {}
@@ -355,6 +358,7 @@ impl Follower {
                 }
             }
         }
+        Ok(Next::Over)
     }
 
     /// Waits for a container that is not running to start; its first lines are held until it is

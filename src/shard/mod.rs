@@ -31,6 +31,7 @@ use crate::io::Driver;
 use crate::io::pool::Pool;
 use crate::metrics::ShardCounters;
 use crate::transport::daemon::Daemon;
+use crate::transport::link::SAY_EVERY;
 use crate::transport::{Shore, StreamTarget};
 use command::{Command, Greeting, Signal};
 use feed::Feed;
@@ -127,14 +128,15 @@ struct Shard {
     followers: HashMap<String, (Rc<Mailbox>, JoinHandle<()>)>,
 }
 
-/// Runs a shard on this thread until it is told to stop; returns how many records it could not
-/// deliver.
+/// Runs a shard on this thread until it is told to stop; `report` gets how many records it could
+/// not deliver. The thread may live on after that: nothing ends a write to a terminal that takes
+/// no more.
 ///
 /// # Errors
 /// Where the operating system refuses the driver.
-pub fn run(setup: Setup) -> io::Result<u64> {
+pub fn run(setup: Setup, report: impl FnOnce(u64)) -> io::Result<()> {
     let driver = setup.driver;
-    crate::io::block_on(driver, serve(setup))
+    crate::io::block_on(driver, async { report(serve(setup).await) })
 }
 
 async fn serve(setup: Setup) -> u64 {
@@ -150,6 +152,17 @@ async fn serve(setup: Setup) -> u64 {
             Err(crossbeam_channel::TryRecvError::Disconnected) => return 0,
         }
     }
+}
+
+/// Has what the lanes dropped said while nothing more is dropped, until the shard ends.
+fn say_losses(lanes: &[Rc<Lane>]) {
+    let lanes = lanes.to_vec();
+    tokio::task::spawn_local(async move {
+        loop {
+            tokio::time::sleep(SAY_EVERY / 4).await;
+            lanes.iter().for_each(|lane| lane.queue.say_losses(0));
+        }
+    });
 }
 
 impl Shard {
@@ -169,6 +182,7 @@ impl Shard {
             deliveries.push(tokio::task::spawn_local(delivery.run(shore)));
             lanes.push(Rc::new(lane));
         }
+        say_losses(&lanes);
         let crew = Crew {
             driver: setup.driver,
             pool,

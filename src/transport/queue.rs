@@ -74,6 +74,12 @@ impl Queue {
             return;
         }
         self.counters.dropped_buffer_full.add(records);
+        self.say_losses(records);
+    }
+
+    /// Says what was dropped and not said yet, `records` more among it, if it is time to. To be
+    /// called now and then: after a burst nobody else says how much it was in the end.
+    pub fn say_losses(&self, records: u64) {
         if let Some(sum) = self.dropped.borrow_mut().due(Instant::now(), records) {
             tracing::warn!(
                 route = self.name,
