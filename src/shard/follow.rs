@@ -248,13 +248,24 @@ impl Follower {
         }
     }
 
-    /// Sends the attach request first if it is to be `early`, and asks who it is.
+    /// Asks who it is, and sends the attach request before that if it is to be `early`.
+    ///
+    /// Neither waits for the other's answer: where the start of a container holds both up, it may
+    /// be gone a few milliseconds later, and its log with it.
     async fn attach_and_inspect(
-        &mut self,
+        &self,
         early: bool,
     ) -> (Option<Result<Attached, DaemonError>>, Result<Container, DaemonError>) {
-        let attached = if early { Some(self.attach().await) } else { None };
-        (attached, self.inspect().await)
+        if !early {
+            return (None, self.inspect().await);
+        }
+        let (attached, seen) = tokio::join!(self.attach(), self.inspect());
+        let seen = match seen {
+            // It may have started before the attach was in place.
+            Ok(seen) if !is_running(&seen) && self.is_fresh(&seen) => self.inspect().await,
+            seen => seen,
+        };
+        (Some(attached), seen)
     }
 
     /// It does not run, and is not attached: its log may have what was missed.
@@ -262,7 +273,7 @@ impl Follower {
         if self.origin == Origin::Found && matches!(self.unread, Unread::Nothing) {
             self.wants_all_since(self.crew.now());
         } else {
-            if !self.is_fresh() {
+            if !self.is_fresh(&self.container) {
                 self.read_log().await?;
             }
             self.origin = Origin::Started;
@@ -278,11 +289,12 @@ impl Follower {
     /// The attach is in place: brings what was before it, goes live, and stays until it ends.
     async fn read_on_from(&mut self, attached: Attached) -> Result<Next, Next> {
         let since = Instant::now();
-        if !self.is_running() && !self.is_fresh() && self.intake.borrow().is_silent() {
+        if !self.is_running() && !self.is_fresh(&self.container) && self.intake.borrow().is_silent()
+        {
             // It has ended, and its log is complete.
             self.read_log().await?;
         }
-        if !self.is_running() && self.is_fresh() {
+        if !self.is_running() && self.is_fresh(&self.container) {
             self.until_it_runs().await?;
         } else if let Unread::Log(_) = self.unread {
             self.join(attached).await?;
@@ -299,12 +311,10 @@ impl Follower {
 
     /// Whether nothing of a container that does not run can have been missed: it never ran, or
     /// its last run was read to its end.
-    fn is_fresh(&self) -> bool {
+    fn is_fresh(&self, container: &Container) -> bool {
         match &self.unread {
             Unread::Nothing => true,
-            Unread::Log(place) => {
-                self.container.started_at.is_none() || place.is_clean(&self.container)
-            }
+            Unread::Log(place) => container.started_at.is_none() || place.is_clean(container),
         }
     }
 
@@ -618,7 +628,7 @@ impl Follower {
     }
 
     /// Sends the attach request; a task of its own reads what comes.
-    async fn attach(&mut self) -> Result<Attached, DaemonError> {
+    async fn attach(&self) -> Result<Attached, DaemonError> {
         let requested_at = self.crew.now();
         let daemon = self.crew.daemon();
         let request = daemon.api.attach(&self.id);
@@ -675,8 +685,12 @@ impl Follower {
     }
 
     fn is_running(&self) -> bool {
-        matches!(self.container.state, State::Running | State::Paused)
+        is_running(&self.container)
     }
+}
+
+fn is_running(container: &Container) -> bool {
+    matches!(container.state, State::Running | State::Paused)
 }
 
 /// Reads attach number `attach` to its end, whatever becomes of its bytes.
