@@ -24,7 +24,7 @@ use crate::doors::seam::{SeamConfig, Verdict};
 use crate::transport::daemon::{DaemonError, Streaming};
 use crate::transport::link::{Action, Event, Link, Notice};
 
-/// A parked attach that ends sooner than this was none: wait for the container to start instead.
+/// An attach to a container that does not run is not tried again sooner.
 const PARKED_LEAST: Duration = Duration::from_secs(1);
 /// How long an event may take that ends a passing state, before it is looked for.
 const RECHECK: Duration = Duration::from_secs(5);
@@ -47,8 +47,8 @@ pub struct Follower {
     known: bool,
     /// Which run the attach belongs to: its `StartedAt`.
     run: Option<u64>,
-    /// It had ended when it was last looked at, and is not attached.
-    idle: bool,
+    /// The daemon cannot read its log: attach is its only door.
+    logless: bool,
     unread: Unread,
     /// How far passes over the log came before the attach went live.
     shown: Cursor,
@@ -119,7 +119,7 @@ impl Follower {
             intake: Rc::new(RefCell::new(intake)),
             known: false,
             run: None,
-            idle: false,
+            logless: false,
             shown: Cursor::new(),
             crew,
             mail,
@@ -196,7 +196,6 @@ impl Follower {
 
     /// Waits until there is a reason to look at a container that has ended.
     async fn sleep(&mut self) {
-        self.idle = true;
         while !self.mail.is_stopping() && !self.mail.take_stirred() {
             self.mail.wait(None).await;
             self.attend();
@@ -216,9 +215,10 @@ impl Follower {
 
     /// One attach from its request to its end, and what the log has before it.
     async fn round(&mut self) -> Next {
-        // One that has ended is attached when it runs again, and looked at in between.
-        let idle = std::mem::take(&mut self.idle) && !self.mail.has_started();
-        let early = (self.origin != Origin::Found || self.known) && !idle;
+        // Before its first start, each millisecond counts. Later the log has what attach misses,
+        // and an attach to a container that is not running costs an Engine before 27.0 a
+        // descriptor for ever if the container does not run again.
+        let early = self.logless || (self.origin == Origin::Created && !self.known);
         let (mut attached, seen) = self.attach_and_inspect(early).await;
         let seen = match seen {
             Ok(seen) => seen,
@@ -237,6 +237,11 @@ impl Follower {
         self.identify(seen);
         if attached.is_none() && self.is_running() {
             attached = Some(self.attach().await);
+            if self.mail.has_started()
+                && let Err(next) = self.look_again().await
+            {
+                return next; // or it may have ended before it was attached
+            }
         }
         let result = match attached {
             None => self.read_what_is_left().await,
@@ -422,7 +427,8 @@ impl Follower {
         if let Unread::Log(place) = &mut self.unread {
             place.set_clean(last);
         }
-        let parked = !self.container.auto_remove
+        let parked = self.logless
+            && !self.container.auto_remove
             && self.container.state == State::Exited
             && since.elapsed() >= PARKED_LEAST;
         Ok(if parked || self.is_running() { Next::Again } else { Next::Wait })
@@ -449,6 +455,11 @@ impl Follower {
         }
     }
 
+    fn note_logless(&mut self, why: &str) {
+        self.logless = true;
+        tracing::debug!(container = self.container.name, "no log to read: {why}");
+    }
+
     fn note_corrupt(&self, what: &str) {
         self.crew.counters.corrupt_streams.add(1);
         tracing::warn!(container = self.container.name, "stream closed: {what}");
@@ -463,7 +474,7 @@ impl Follower {
                 Ok(()) => {}
                 Err(PassError::Gone) => self.force_seam(),
                 Err(PassError::Unreadable(why)) => {
-                    tracing::debug!(container = self.container.name, "no log to read: {why}");
+                    self.note_logless(&why);
                     self.intake.borrow_mut().skip_seam(SystemTime::now());
                 }
                 Err(PassError::Broken(why)) => return Err(Next::Retry(why)),
@@ -583,7 +594,7 @@ impl Follower {
             Ok(()) => {}
             Err(PassError::Gone) => return Err(Next::Over),
             Err(PassError::Unreadable(why)) => {
-                tracing::debug!(container = self.container.name, "no log to read: {why}");
+                self.note_logless(&why);
             }
             Err(PassError::Broken(why)) => return Err(Next::Retry(why)),
         }
