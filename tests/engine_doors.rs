@@ -451,3 +451,25 @@ fn containers_that_have_ended_are_let_sleep() {
         assert!(totals.perfect(), "{io}: {totals}: {said}");
     }
 }
+
+/// An attach to a container that does not run costs older engines a descriptor for ever.
+#[test]
+fn a_container_that_has_ended_is_attached_when_it_runs_again_and_not_before() {
+    for io in drivers() {
+        let scene = Scene::with_container(io, 0);
+        let program = scene.start();
+        scene.write(1, 10);
+        assert!(wait_until(SOON, || scene.sink.newlines() >= 10));
+        // As long as a container usually runs.
+        std::thread::sleep(Duration::from_millis(1200));
+        scene.engine.die(ID);
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(scene.engine.attaches(ID), 1, "{io}: attached although it has ended");
+        scene.write(11, 20);
+        scene.engine.start(ID, Some(4343));
+        assert!(scene.engine.wait_followed(&[ID], SOON), "{}", program.stderr());
+        scene.write(21, 30);
+        let (totals, said) = scene.account(program, 1, 30);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+    }
+}

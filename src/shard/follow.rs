@@ -24,7 +24,7 @@ use crate::doors::seam::{SeamConfig, Verdict};
 use crate::transport::daemon::{DaemonError, Streaming};
 use crate::transport::link::{Action, Event, Link, Notice};
 
-/// A parked attach that ends sooner than this was none: wait for the container to start instead.
+/// An attach to a container that does not run is not tried again sooner.
 const PARKED_LEAST: Duration = Duration::from_secs(1);
 /// How long an event may take that ends a passing state, before it is looked for.
 const RECHECK: Duration = Duration::from_secs(5);
@@ -47,8 +47,8 @@ pub struct Follower {
     known: bool,
     /// Which run the attach belongs to: its `StartedAt`.
     run: Option<u64>,
-    /// It had ended when it was last looked at, and is not attached.
-    idle: bool,
+    /// The daemon cannot read its log: attach is its only door.
+    logless: bool,
     unread: Unread,
     /// How far passes over the log came before the attach went live.
     shown: Cursor,
@@ -119,7 +119,7 @@ impl Follower {
             intake: Rc::new(RefCell::new(intake)),
             known: false,
             run: None,
-            idle: false,
+            logless: false,
             shown: Cursor::new(),
             crew,
             mail,
@@ -197,7 +197,6 @@ impl Follower {
 
     /// Waits until there is a reason to look at a container that has ended.
     async fn sleep(&mut self) {
-        self.idle = true;
         while !self.mail.is_stopping() && !self.mail.take_stirred() {
             self.mail.wait(None).await;
             self.attend();
@@ -219,9 +218,10 @@ impl Follower {
 
     /// One attach from its request to its end, and what the log has before it.
     async fn round(&mut self) -> Next {
-        // One that has ended is attached when it runs again, and looked at in between.
-        let idle = std::mem::take(&mut self.idle) && !self.mail.has_started();
-        let early = (self.origin != Origin::Found || self.known) && !idle;
+        // Before its first start, each millisecond counts. Later the log has what attach misses,
+        // and an attach to a container that is not running costs an Engine before 27.0 a
+        // descriptor for ever if the container does not run again.
+        let early = self.logless || (self.origin == Origin::Created && !self.known);
         let (mut attached, seen) = self.attach_and_inspect(early).await;
         let seen = match seen {
             Ok(seen) => seen,
@@ -240,6 +240,11 @@ impl Follower {
         self.identify(seen);
         if attached.is_none() && self.is_running() {
             attached = Some(self.attach().await);
+            if self.mail.has_started()
+                && let Err(next) = self.look_again().await
+            {
+                return next; // or it may have ended before it was attached
+            }
         }
         let result = match attached {
             None => self.read_what_is_left().await,
@@ -251,13 +256,24 @@ impl Follower {
         }
     }
 
-    /// Sends the attach request first if it is to be `early`, and asks who it is.
+    /// Asks who it is, and sends the attach request before that if it is to be `early`.
+    ///
+    /// Neither waits for the other's answer: where the start of a container holds both up, it may
+    /// be gone a few milliseconds later, and its log with it.
     async fn attach_and_inspect(
-        &mut self,
+        &self,
         early: bool,
     ) -> (Option<Result<Attached, DaemonError>>, Result<Container, DaemonError>) {
-        let attached = if early { Some(self.attach().await) } else { None };
-        (attached, self.inspect().await)
+        if !early {
+            return (None, self.inspect().await);
+        }
+        let (attached, seen) = tokio::join!(self.attach(), self.inspect());
+        let seen = match seen {
+            // It may have started before the attach was in place.
+            Ok(seen) if !is_running(&seen) && self.is_fresh(&seen) => self.inspect().await,
+            seen => seen,
+        };
+        (Some(attached), seen)
     }
 
     /// It does not run, and is not attached: its log may have what was missed.
@@ -265,7 +281,7 @@ impl Follower {
         if self.origin == Origin::Found && matches!(self.unread, Unread::Nothing) {
             self.wants_all_since(self.crew.now());
         } else {
-            if !self.is_fresh() {
+            if !self.is_fresh(&self.container) {
                 self.read_log().await?;
             }
             self.origin = Origin::Started;
@@ -281,11 +297,12 @@ impl Follower {
     /// The attach is in place: brings what was before it, goes live, and stays until it ends.
     async fn read_on_from(&mut self, attached: Attached) -> Result<Next, Next> {
         let since = Instant::now();
-        if !self.is_running() && !self.is_fresh() && self.intake.borrow().is_silent() {
+        if !self.is_running() && !self.is_fresh(&self.container) && self.intake.borrow().is_silent()
+        {
             // It has ended, and its log is complete.
             self.read_log().await?;
         }
-        if !self.is_running() && self.is_fresh() {
+        if !self.is_running() && self.is_fresh(&self.container) {
             self.until_it_runs().await?;
         } else if let Unread::Log(_) = self.unread {
             self.join(attached).await?;
@@ -302,12 +319,10 @@ impl Follower {
 
     /// Whether nothing of a container that does not run can have been missed: it never ran, or
     /// its last run was read to its end.
-    fn is_fresh(&self) -> bool {
+    fn is_fresh(&self, container: &Container) -> bool {
         match &self.unread {
             Unread::Nothing => true,
-            Unread::Log(place) => {
-                self.container.started_at.is_none() || place.is_clean(&self.container)
-            }
+            Unread::Log(place) => container.started_at.is_none() || place.is_clean(container),
         }
     }
 
@@ -416,7 +431,8 @@ impl Follower {
         if let Unread::Log(place) = &mut self.unread {
             place.set_clean(last);
         }
-        let parked = !self.container.auto_remove
+        let parked = self.logless
+            && !self.container.auto_remove
             && self.container.state == State::Exited
             && since.elapsed() >= PARKED_LEAST;
         Ok(if parked || self.is_running() { Next::Again } else { Next::Wait })
@@ -443,6 +459,11 @@ impl Follower {
         }
     }
 
+    fn note_logless(&mut self, why: &str) {
+        self.logless = true;
+        tracing::debug!(container = self.container.name, "no log to read: {why}");
+    }
+
     fn note_corrupt(&self, what: &str) {
         self.crew.counters.corrupt_streams.add(1);
         tracing::warn!(container = self.container.name, "stream closed: {what}");
@@ -457,7 +478,7 @@ impl Follower {
                 Ok(()) => {}
                 Err(PassError::Gone) => self.force_seam(),
                 Err(PassError::Unreadable(why)) => {
-                    tracing::debug!(container = self.container.name, "no log to read: {why}");
+                    self.note_logless(&why);
                     self.intake.borrow_mut().skip_seam(SystemTime::now());
                 }
                 Err(PassError::Broken(why)) => return Err(Next::Retry(why)),
@@ -577,7 +598,7 @@ impl Follower {
             Ok(()) => {}
             Err(PassError::Gone) => return Err(Next::Over),
             Err(PassError::Unreadable(why)) => {
-                tracing::debug!(container = self.container.name, "no log to read: {why}");
+                self.note_logless(&why);
             }
             Err(PassError::Broken(why)) => return Err(Next::Retry(why)),
         }
@@ -622,7 +643,7 @@ impl Follower {
     }
 
     /// Sends the attach request; a task of its own reads what comes.
-    async fn attach(&mut self) -> Result<Attached, DaemonError> {
+    async fn attach(&self) -> Result<Attached, DaemonError> {
         let requested_at = self.crew.now();
         let daemon = self.crew.daemon();
         let request = daemon.api.attach(&self.id);
@@ -679,8 +700,12 @@ impl Follower {
     }
 
     fn is_running(&self) -> bool {
-        matches!(self.container.state, State::Running | State::Paused)
+        is_running(&self.container)
     }
+}
+
+fn is_running(container: &Container) -> bool {
+    matches!(container.state, State::Running | State::Paused)
 }
 
 /// Reads attach number `attach` to its end, whatever becomes of its bytes.
