@@ -48,7 +48,6 @@ pub fn run(settings: Settings) -> Result<u8, String> {
     let daemon = build::daemon(&settings)?;
     let routes = build::routes(&settings)?;
     let choice = io::choose(settings.io, settings.shards)?;
-    io::fd::raise_limit();
     tracing::info!(
         "logchute {}: {} shards on {} ({}), daemon at {}",
         env!("CARGO_PKG_VERSION"),

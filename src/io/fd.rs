@@ -1,10 +1,8 @@
-//! Descriptors: what they are asked without a safe wrapper, the one place with `unsafe`; and that
-//! there are enough of them.
+//! What descriptors are asked without a safe wrapper: the one place with `unsafe`.
 
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::unix::AsyncFd;
 
 /// A descriptor whose readiness can be awaited. Its socket must be non-blocking.
@@ -28,28 +26,4 @@ pub fn unsent(socket: RawFd) -> usize {
     // that is no open socket it fails and writes nothing.
     let done = unsafe { nix::libc::ioctl(socket, nix::libc::TIOCOUTQ, &raw mut bytes) };
     if done == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
-}
-
-/// Lets this process have as many descriptors as it may: each container takes one for as long as
-/// it is followed, and the soft limit is often 1024. What is refused stays as it is.
-pub fn raise_limit() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-    {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_soft_limit_becomes_the_hard_one() {
-        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        // For the time in between: still far more than the other tests of this process need.
-        setrlimit(Resource::RLIMIT_NOFILE, hard.min(512), hard).unwrap();
-        raise_limit();
-        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard));
-    }
 }
