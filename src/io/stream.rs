@@ -9,7 +9,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::socket::{MsgFlags, recv, send};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::unix::AsyncFd;
 use tokio_uring::buf::BoundedBuf;
@@ -151,8 +151,15 @@ impl Stream {
     pub async fn write(&self, bytes: Vec<u8>, from: usize) -> (io::Result<usize>, Vec<u8>) {
         match &self.socket {
             Socket::Ring(stream, _) => {
-                let (result, slice) = stream.write(bytes.slice(from..)).submit().await;
-                (result, slice.into_inner())
+                // A write through the ring is done no sooner than the next turn of the loop, in
+                // which other streams bring more than one write takes. So it is for waiting only.
+                match send_some(self.fd, &bytes[from..]) {
+                    Err(error) if is_momentary(&error) => {
+                        let (result, slice) = stream.write(bytes.slice(from..)).submit().await;
+                        (result, slice.into_inner())
+                    }
+                    result => (result, bytes),
+                }
             }
             Socket::Poll(fd) => (write_when_ready(fd, &bytes[from..]).await, bytes),
         }
@@ -218,12 +225,19 @@ async fn within<T>(connect: impl Future<Output = io::Result<T>>) -> io::Result<T
     }
 }
 
+fn is_momentary(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Writes what the kernel takes without waiting.
+fn send_some(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(send(fd, bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?)
+}
+
 async fn write_when_ready(fd: &AsyncFd<OwnedFd>, bytes: &[u8]) -> io::Result<usize> {
     loop {
         let mut ready = fd.writable().await?;
-        let written = ready.try_io(|fd| {
-            Ok(nix::sys::socket::send(fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL)?)
-        });
+        let written = ready.try_io(|fd| send_some(fd.as_raw_fd(), bytes));
         match written {
             Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
             Ok(result) => return result,
