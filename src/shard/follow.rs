@@ -1,10 +1,10 @@
 //! One container's life on its shard: through which door its output is read, when, and from where.
 //!
-//! Attach first, ask later: for a container that is about to start each millisecond counts, so
-//! the attach request goes out before it is known who the container is. Then inspect, and where
-//! output may have been written before the attach was in place, the `logs` door, until the seam
-//! between the two is found. A stream that ends while its container runs is opened again, and the
-//! log fills the gap.
+//! A container that was just created is attached before it is known who it is, for each
+//! millisecond counts; any other when `inspect` says that it runs. Where output may have been
+//! written before the attach was in place, the `logs` door is read until the seam between the two
+//! is found. A stream that ends while its container runs is opened again, and the log fills the
+//! gap.
 //!
 //! A task of its own reads the attach stream all the while: no container ever waits for us.
 
