@@ -9,6 +9,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -78,9 +79,11 @@ impl Image {
     }
 
     /// A container of the image, started: `options` are those of `docker run`. Its name is
-    /// `PREFIX-PID-self`, so that a route for the talkers of `prefix` is for it too.
+    /// `PREFIX-PID-selfN`, so that a route for the talkers of `prefix` is for it too.
     fn start(&self, prefix: &str, options: &[&str], args: &[&str]) -> Program {
-        let name = format!("{prefix}-{}-self", std::process::id());
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{prefix}-{}-self{n}", std::process::id());
         let label = format!("{LABEL}={}", std::process::id());
         let begin = ["run", "--detach", "--name", &name, "--label", &label];
         let mut all = begin.to_vec();
@@ -189,7 +192,7 @@ impl Drop for Program {
 fn see_canary(image: &Image, prefix: &str, sink: &StreamSink, program: &Program) {
     let canary = ["tick", "20", "--prefix", CANARY];
     let canary: Container = image.docker.start(prefix, &[], &canary);
-    let came = wait_until(Duration::from_secs(30), || sink.newlines() > 0);
+    let came = wait_until(LONG, || sink.newlines() > 0);
     assert!(came, "no line comes: {}", program.stderr());
     drop(canary);
 }
@@ -355,8 +358,7 @@ fn its_own_container_is_followed_when_asked_for() {
     let prefix = "lct-image-self";
     let (sink, http) = (StreamSink::tcp(), loopback());
     // What it prints of others comes in through its own container, and is not printed again.
-    let own = format!("{prefix}-{}-self", std::process::id());
-    let to_sink = format!("raw+tcp://{}?filter.name={own}", sink.address());
+    let to_sink = format!("raw+tcp://{}?filter.name={}", sink.address(), pattern(prefix));
     let to_console = format!("console://?filter.name={}", pattern("lct-image-others"));
     let options = ["--env", "FOLLOW_SELF=true"];
     let program = image.start_strictly(prefix, http, &options, &[&to_sink, &to_console]);
