@@ -4,7 +4,7 @@ use std::time::Duration;
 
 mod support;
 
-use support::checker::Run;
+use support::checker::{Run, Totals};
 use support::docker::{Container, SecondDaemon};
 use support::rig::Rig;
 use support::{drivers, full, say, wait_until};
@@ -35,10 +35,11 @@ fn the_daemon_restarts_and_its_containers_live_on() {
         assert_eq!(container.wait(Duration::from_secs(150)), Some(0));
         // What the daemon itself lost on its way to the log is beyond reach.
         let (logged, _) = second.docker.logs(&container.id);
-        let logged = memchr::memchr_iter(b'\n', &logged).count();
+        let logged = memchr::memchr_iter(b'\n', &logged).count() as u64;
         let totals = rig.account(&[("@live".into(), Run::of(lines))]);
         say(&format!("daemon restarted, live-restore ({io}): {totals}; {logged} in its log"));
-        assert!(totals.perfect(), "{io}: {totals}");
+        let beyond = Totals { lost: 0, gaps: Vec::new(), ..totals.clone() };
+        assert!(totals.lost <= lines - logged && beyond.perfect(), "{io}: {totals}");
     }
 }
 
