@@ -346,7 +346,7 @@ mod tests {
                 1 => PART_LEN - 40..PART_LEN + 40,
                 1 => 2 * PART_LEN - 2..2 * PART_LEN + 2,
             ],
-            own in prop::sample::select(vec!["x", "\r", "2024-05-06T07:08:09.123456789Z ", "\u{0}"]),
+            own in prop::sample::select(vec!["x", "\r", "2024-05-06T07:08:09.123456789Z ", "\0"]),
         ) -> (u64, Vec<u8>) {
             (nanos, own.bytes().cycle().take(length).collect())
         }

@@ -28,6 +28,9 @@ use crate::transport::link::{Action, Event, Link, Notice};
 const PARKED_LEAST: Duration = Duration::from_secs(1);
 /// How long an event may take that ends a passing state, before it is looked for.
 const RECHECK: Duration = Duration::from_secs(5);
+/// A log that grows and is followed is asked for again at most so often: some daemons and proxies
+/// end the answer at once.
+const LOG_AGAIN: Duration = Duration::from_secs(1);
 /// Far enough ahead that no more patience is left.
 const END_OF_PATIENCE_NANOS: u64 = 3_600_000_000_000;
 /// How long after the end of a run, as inspect tells it, the end of its stream may be seen and
@@ -349,7 +352,7 @@ impl Follower {
         self.origin = Origin::Started;
         self.pace.handle(Event::Connected, Instant::now());
         while !self.mail.is_stopping() {
-            let running = self.is_running();
+            let (running, again) = (self.is_running(), Instant::now() + LOG_AGAIN);
             match self.pass(running).await {
                 Ok(()) => {}
                 Err(PassError::Gone) => return Ok(Next::Over),
@@ -365,7 +368,10 @@ impl Follower {
                 // It has ended: its log is complete now.
                 (true, false) if same_run => {}
                 (true, true) if same_run => {
-                    return Ok(Next::Retry("its log ended although it runs".into()));
+                    while Instant::now() < again && !self.mail.is_stopping() {
+                        self.mail.wait(Some(again)).await;
+                        self.attend();
+                    }
                 }
                 (_, runs) => {
                     self.intake.borrow_mut().finish();
