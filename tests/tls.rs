@@ -471,6 +471,7 @@ fn bad_authority_files_are_named() {
     let setting = "LOGSPOUT_TLS_CA_CERTS";
     refused(&with(authority.file("none.pem")), &[setting, "none.pem", "No such file", "give"]);
     refused(&with(authority.dir.path().to_owned()), &[setting, "directory"]);
+    refused(&with("/dev/zero".into()), &[setting, "/dev/zero", "not a regular file"]);
     let empty = authority.write("empty.pem", "");
     refused(&with(empty), &[setting, "empty.pem", "no certificate"]);
     let text = authority.write("text.pem", "this is no PEM file\n");

@@ -232,15 +232,18 @@ fn spawn_shard(setup: Setup, report: Sender<u64>, reported: Arc<Notify>) {
 
 /// Waits for a reason to stop.
 async fn end() -> String {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hang_up)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+    ) else {
         return "no signals to be had".into();
     };
     loop {
         tokio::select! {
             _ = terminate.recv() => return "SIGTERM".into(),
             _ = interrupt.recv() => return "SIGINT".into(),
+            _ = hang_up.recv() => return "SIGHUP".into(),
             () = FAILED.notified() => return "failure".into(),
             () = tokio::time::sleep(TICK) => {}
         }

@@ -12,6 +12,9 @@ use super::intake::note;
 /// Of a terminal's message that never ends, at most so much is kept back.
 const CARRY_MAX: usize = 64 * 1024;
 
+/// No engine's message is longer than a few tens of KiB; what claims to be goes on in parts.
+const MESSAGE_MAX: usize = 1024 * 1024;
+
 /// One pass over a container's log.
 pub struct Backlog {
     form: Form,
@@ -65,7 +68,7 @@ impl Backlog {
                 }
                 Piece::Output { source, bytes, frame_end } => {
                     carry.extend_from_slice(bytes);
-                    if frame_end {
+                    if frame_end || carry.len() > MESSAGE_MAX {
                         message(source, carry);
                         carry.clear();
                     }
@@ -100,5 +103,31 @@ impl Backlog {
                 carry.clear();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame that claims to have 4 GiB is not kept whole.
+    #[test]
+    fn an_endless_message_goes_on_in_parts() {
+        let mut log = Backlog::new(false);
+        let (mut parts, mut bytes) = (0, 0);
+        let mut each = |_: Source, _: u64, part: &[u8]| {
+            parts += 1;
+            bytes += part.len();
+        };
+        log.push(&[1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff], &mut each).unwrap();
+        log.push(b"2024-05-06T07:08:09.123456789Z begins ", &mut each).unwrap();
+        for _ in 0..100 {
+            log.push(&[b'x'; 64 * 1024], &mut each).unwrap();
+        }
+        let Form::Framed(_, carry) = &log.form else { panic!("framed") };
+        assert!(carry.capacity() < 4 * MESSAGE_MAX, "{}", carry.capacity());
+        let carried = carry.len();
+        assert_eq!(bytes + carried, 100 * 64 * 1024 + "begins ".len());
+        assert!(parts > 4, "{parts}");
     }
 }

@@ -24,6 +24,9 @@ use rustls::{
 use crate::config::TlsSettings;
 use crate::stamp::Stamp;
 
+/// The largest PEM file that is read; the authorities of a system are some 200 KiB.
+const PEM_MAX: u64 = 16 << 20;
+
 const CA_CERTS: &str = "LOGSPOUT_TLS_CA_CERTS";
 const CLIENT_CERT: &str = "LOGSPOUT_TLS_CLIENT_CERT";
 const CLIENT_KEY: &str = "LOGSPOUT_TLS_CLIENT_KEY";
@@ -215,9 +218,20 @@ fn client_pair(
     }
 }
 
+/// The bytes of a regular file of a sensible size: a device or a pipe may never end.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let about = fs::metadata(path)?;
+    // Reading a directory fails by itself, and says so.
+    if !about.is_dir() && (!about.is_file() || about.len() > PEM_MAX) {
+        let what = format!("it is not a regular file of at most {} MiB", PEM_MAX >> 20);
+        return Err(io::Error::other(what));
+    }
+    fs::read(path)
+}
+
 /// Every `what` of a PEM file, at least one.
 fn read_pem<T: PemObject>(setting: &str, path: &Path, what: &str) -> Result<Vec<T>, String> {
-    let text = fs::read(path).map_err(|error| {
+    let text = read_file(path).map_err(|error| {
         format!("{setting}: cannot read {path:?}: {error}; give a PEM file that logchute may read")
     })?;
     // The PEM error is not shown: it may quote the line, and the line may be a key.
