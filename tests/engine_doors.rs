@@ -122,6 +122,29 @@ fn a_container_that_is_gone_before_anyone_could_attach() {
     }
 }
 
+/// The daemon tells of a container that is being created before it can be asked for it.
+#[test]
+fn a_container_that_is_told_of_before_it_is_known() {
+    for io in drivers() {
+        let scene = Scene::new(io);
+        let program = scene.start();
+        let unknown = Some(Fault::Status(404, "no such container"));
+        scene.engine.fault(Ask::Attach, unknown.clone());
+        scene.engine.fault(Ask::Inspect, unknown);
+        scene.engine.add(inspect(ID, "early"), false);
+        scene.engine.event(ID, "create", &[]);
+        assert!(wait_until(SOON, || scene.engine.asked(Ask::Attach) > 0), "{}", program.stderr());
+        std::thread::sleep(Duration::from_millis(100));
+        scene.engine.fault(Ask::Attach, None);
+        scene.engine.fault(Ask::Inspect, None);
+        scene.engine.start(ID, Some(77));
+        assert!(scene.engine.wait_followed(&[ID], SOON), "{}", program.stderr());
+        scene.write(1, 40);
+        let (totals, said) = scene.account(program, 1, 40);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+    }
+}
+
 #[test]
 fn an_attach_stream_that_ends_is_opened_again_without_a_gap() {
     for io in drivers() {

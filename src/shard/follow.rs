@@ -336,7 +336,7 @@ impl Follower {
             Some(409) => Ok(Next::Recheck),
             // A proxy that lets nothing but GET pass: the other door alone must do.
             Some(403 | 405 | 501) => self.read_log_alone(&error).await,
-            Some(404) => Ok(Next::Over),
+            Some(404) => Ok(self.not_to_be_found()),
             _ => Err(error.into()),
         }
     }
@@ -635,7 +635,7 @@ impl Follower {
     /// It was gone before anyone could ask who it was: what attach brought goes out under what
     /// its event said.
     async fn vanished(&mut self, attached: Option<Result<Attached, DaemonError>>) -> Next {
-        let Some(Ok(_)) = attached else { return Next::Over };
+        let Some(Ok(_)) = attached else { return self.not_to_be_found() };
         self.until_it_ends().await;
         if !self.known {
             self.container.tty = !self.intake.borrow().looks_framed();
@@ -646,6 +646,15 @@ impl Follower {
         }
         self.intake.borrow_mut().go_live(self.container.tty);
         Next::Over
+    }
+
+    /// The daemon tells of a container before it can be asked for it: it is gone when the daemon
+    /// says so, or when a list lacks it.
+    fn not_to_be_found(&self) -> Next {
+        match self.mail.is_destroyed() {
+            true => Next::Over,
+            false => Next::Retry("the daemon does not know it".into()),
+        }
     }
 
     /// Sends the attach request; a task of its own reads what comes.
