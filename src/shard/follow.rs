@@ -482,7 +482,10 @@ impl Follower {
         loop {
             match self.pass(false).await {
                 Ok(()) => {}
-                Err(PassError::Gone) => self.force_seam(),
+                Err(PassError::Gone) => {
+                    self.crew.counters.unsure_seams.add(1);
+                    self.force_seam();
+                }
                 Err(PassError::Unreadable(why)) => {
                     self.note_logless(&why);
                     self.intake.borrow_mut().skip_seam(SystemTime::now());
@@ -622,6 +625,11 @@ impl Follower {
 
     /// Runs one pass over the log, from the place where the last one ended.
     async fn pass(&mut self, follow: bool) -> Result<(), PassError> {
+        if self.container.auto_remove && !self.is_running() {
+            // It is being removed, and asking for its log could make that fail: the daemon opens
+            // the log of a container that has ended anew, in the folder that it is deleting.
+            return Err(PassError::Gone);
+        }
         let mut place = match std::mem::replace(&mut self.unread, Unread::Nothing) {
             Unread::Log(place) => place,
             Unread::Nothing => return Ok(()),
