@@ -20,6 +20,8 @@ pub struct Place {
     parts: [Parts; 2],
     /// Finds the end of what attach delivered before; `None` where nothing was.
     resume: Option<Resume>,
+    /// It is found, and counted if it was a guess.
+    resumed: bool,
     /// Of the first pass: at most so many lines, and when it was asked for.
     tail: Option<(u64, u64)>,
     /// The last run, if all of it was taken: nothing is unread until the container runs again.
@@ -68,6 +70,7 @@ impl Place {
             cursor: Cursor::at(nanos),
             parts: Default::default(),
             resume: None,
+            resumed: false,
             tail: None,
             clean: None,
             shown: Cursor::new(),
@@ -144,12 +147,18 @@ impl Place {
         }
     }
 
-    /// The pass was read to its end.
-    fn end_pass(&mut self, intake: &mut Intake) {
+    /// The pass was read to its end. Returns for how many sources it was a guess in this pass
+    /// where the delivered lines end.
+    fn end_pass(&mut self, intake: &mut Intake) -> u64 {
         self.cursor.end_pass();
         let parts = &mut self.parts;
+        let mut guesses = 0;
         if let Some(resume) = &mut self.resume {
             resume.pass_ended(&mut |replay| deliver(&replay, parts, intake));
+            if resume.is_decided() && !std::mem::replace(&mut self.resumed, true) {
+                let unsure = Source::ALL.into_iter().filter(|&source| resume.is_unsure(source));
+                guesses = unsure.count() as u64;
+            }
         }
         // Lines that were left out because of the limit stay left out.
         if let Some((_, asked_at)) = self.tail.take()
@@ -157,6 +166,7 @@ impl Place {
         {
             self.cursor = Cursor::at(asked_at);
         }
+        guesses
     }
 }
 
@@ -198,7 +208,7 @@ pub async fn read(
     let mut intake = follower.intake.borrow_mut();
     match &result {
         Ok(()) => {
-            place.end_pass(&mut intake);
+            follower.crew.counters.unsure_seams.add(place.end_pass(&mut intake));
             if let Some(seam) = intake.seam() {
                 let _ = seam.pass_ended(now);
             }
