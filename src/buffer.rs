@@ -27,7 +27,6 @@ const RECORD_LEAST: usize = 16;
 /// busy shard can use nearly all of it and none can starve another.
 #[derive(Debug)]
 pub struct Budget {
-    limit: usize,
     floor: usize,
     pool: AtomicUsize,
 }
@@ -37,17 +36,12 @@ impl Budget {
     pub fn new(limit: usize, shards: usize) -> Budget {
         let floor = limit / (2 * shards.max(1));
         let pool = limit - floor * shards.max(1);
-        Budget { limit, floor, pool: AtomicUsize::new(pool) }
+        Budget { floor, pool: AtomicUsize::new(pool) }
     }
 
     /// The size of chunk that suits this budget: at least eight fit an outbox's floor.
     pub fn chunk_size(&self) -> usize {
         (self.floor / 8).clamp(CHUNK_MIN, CHUNK_MAX)
-    }
-
-    /// The limit that was given.
-    pub fn limit(&self) -> usize {
-        self.limit
     }
 
     /// Grants `more` bytes to an outbox that holds `held`, or nothing.
