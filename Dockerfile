@@ -44,6 +44,7 @@ RUN target=$(rustc -vV | sed -n 's/^host: //p') \
     cargo build --release --locked --bin logchute --target "$target" \
  && mkdir -p /image/bin /image/etc/ssl/certs \
  && cp "target/$target/release/logchute" /image/bin/ \
+ && ln -s logchute /image/bin/wget \
  && cp "$CA_BUNDLE" /image/etc/ssl/certs/ca-certificates.crt \
  && cp LICENSE /image/
 

@@ -11,6 +11,8 @@
 //! | encode | [`sink`] | runs → records in the route's [`buffer::Outbox`] |
 //! | deliver | [`transport`] | outbox → receiver |
 //!
+//! What a route's memory has no room for waits in its [`spool`], if it has one.
+//!
 //! [`shard`] alone composes the stages. [`control`] decides which container is read by which
 //! shard; [`admin`] shows what happens. [`config`] is read once, at start.
 //! Stages are pure: bytes (and `now`) in, values out; they never wait and never touch the OS.
@@ -27,5 +29,14 @@ pub mod metrics;
 pub mod route;
 pub mod shard;
 pub mod sink;
+pub mod spool;
 pub mod stamp;
+pub mod sys;
+pub mod template;
 pub mod transport;
+
+/// The whole program without threads and sockets: inside the library, so that what only it needs
+/// is not in what is shipped.
+#[cfg(test)]
+#[path = "../tests/sim/mod.rs"]
+mod sim;

@@ -10,11 +10,12 @@ use logchute::config::cli::{self, Command, EXIT_CONFIG, EXIT_FAILURE, EXIT_OK};
 use logchute::config::env::ProcessEnv;
 use logchute::config::load::{Loaded, LogSettings};
 use logchute::config::table;
+use logchute::config::wget::Page;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How long `logchute health` waits for the whole answer.
+/// How long `logchute health` and `wget` wait for the whole answer.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
@@ -32,15 +33,24 @@ fn execute(command: Command) -> u8 {
     match command {
         Command::Print { text, code } => print(&text, code),
         Command::Settings => print(&table::text(), EXIT_OK),
-        Command::Health(http) => match probe::health(http.address, HEALTH_TIMEOUT) {
-            Ok(()) => EXIT_OK,
-            Err(reason) => {
-                complain(&reason);
-                EXIT_FAILURE
-            }
-        },
+        Command::Health(http) => probed(probe::health(http.address, HEALTH_TIMEOUT)),
+        Command::Spider(Page { host, port, path }) => {
+            probed(probe::spider(&host, port, &path, HEALTH_TIMEOUT))
+        }
         Command::Run(loaded) => run(loaded),
         Command::Check(loaded) => check(loaded),
+        Command::SlackTest(loaded) => slack_test(loaded),
+    }
+}
+
+/// `logchute health`, and the image's `wget`.
+fn probed(answer: Result<(), String>) -> u8 {
+    match answer {
+        Ok(()) => EXIT_OK,
+        Err(reason) => {
+            complain(&reason);
+            EXIT_FAILURE
+        }
     }
 }
 
@@ -54,6 +64,12 @@ fn run(loaded: Loaded) -> u8 {
 fn check(loaded: Loaded) -> u8 {
     start_log(&loaded);
     outcome(logchute::control::run::check(loaded.settings))
+}
+
+/// `logchute slack-test`
+fn slack_test(loaded: Loaded) -> u8 {
+    start_log(&loaded);
+    outcome(logchute::control::slack_test::slack_test(&loaded.settings))
 }
 
 /// Bad configuration is said whatever the log lets through.

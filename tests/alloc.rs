@@ -9,27 +9,29 @@ use std::cell::Cell;
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use logchute::config::cli::{self, Command};
-use logchute::config::env::MapEnv;
-use logchute::config::{IoChoice, Settings};
+use logchute::config::Settings;
 use logchute::control::build;
 use logchute::docker::frame::Demux;
 use logchute::docker::inspect::Container;
-use logchute::io::{self, Driver};
+use logchute::io::Driver;
 use logchute::metrics::ShardCounters;
-use logchute::shard::command::{Command as Order, Origin};
+use logchute::route::{RouteSpec, Selector};
 use logchute::shard::feed::Feed;
 use logchute::shard::lane::{Lane, Route};
-use logchute::shard::{self, Setup};
+use logchute::sink::Built;
+use logchute::sink::viewer::{Form, sink};
+use logchute::transport::Delivery;
+use logchute::transport::viewer;
 
 mod support;
 
-use support::engine::{Engine, Stream, frame, inspect};
-use support::{drivers, say, skipped, wait_until};
+use support::engine::{Stream, frame};
+use support::shard::{ID, Shard, settings, with_drivers};
+use support::{say, wait_until};
 
 /// What is measured.
 const LINES: u64 = 1_000_000;
@@ -42,11 +44,17 @@ const PART: u64 = 10_000;
 const AHEAD: u64 = 100_000;
 
 thread_local! {
-    static COUNTED: Cell<bool> = const { Cell::new(false) };
+    /// What counts the allocations of this thread, if anything does.
+    static COUNTED: Cell<Option<&'static Counter>> = const { Cell::new(None) };
 }
 
-/// Allocations, reallocations included, of threads that are counted.
-static COUNT: AtomicU64 = AtomicU64::new(0);
+/// Allocations, reallocations included: each measurement has its own, and they may go on side by
+/// side.
+type Counter = AtomicU64;
+
+fn counter() -> &'static Counter {
+    Box::leak(Box::default())
+}
 
 struct Counting;
 
@@ -55,8 +63,8 @@ static ALLOCATOR: Counting = Counting;
 
 fn count() {
     // A thread that is ending has no such variable any more.
-    if COUNTED.try_with(Cell::get).unwrap_or(false) {
-        COUNT.fetch_add(1, Relaxed);
+    if let Ok(Some(counter)) = COUNTED.try_with(Cell::get) {
+        counter.fetch_add(1, Relaxed);
     }
 }
 
@@ -81,12 +89,6 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// One measurement at a time: there is one count.
-fn alone() -> std::sync::MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A hundred lines of about 124 bytes, one of them with the word that a route looks for.
 fn lines() -> Vec<Vec<u8>> {
     let line = |number: usize| {
@@ -108,15 +110,6 @@ fn stream(count: usize) -> Vec<u8> {
     frames.collect::<Vec<_>>().concat()
 }
 
-/// The settings of a program that was started with these variables and routes.
-fn settings(env: &[(&str, &str)], routes: &[String]) -> Settings {
-    let args = ["logchute".to_owned()].into_iter().chain(routes.iter().cloned());
-    let Ok(Command::Run(loaded)) = cli::parse(args.map(Into::into), &MapEnv::new(env)) else {
-        panic!("bad routes: {routes:?}");
-    };
-    loaded.settings
-}
-
 /// Routes of every kind that a stream can have.
 fn route_uris(port: u16) -> Vec<String> {
     let options = [
@@ -127,6 +120,15 @@ fn route_uris(port: u16) -> Vec<String> {
         "raw+tcp://HOST?filter.match=l[i-o]ne [0-9]%2B needle",
     ];
     options.map(|uri| uri.replace("HOST", &format!("127.0.0.1:{port}"))).to_vec()
+}
+
+/// A route to a client of `/logs`.
+fn looking_on(form: Form, settings: &Settings) -> Arc<Route> {
+    let delivery = Delivery::Viewer(Arc::new(viewer::way().0));
+    let built = Built { sink: sink(form), delivery, needs: Vec::new() };
+    let options = vec![("buffer".to_owned(), "1MiB".to_owned())];
+    let spec = RouteSpec { options, selector: Selector::default(), ..settings.routes[0].clone() };
+    Arc::new(build::added_with(&spec, built, settings).unwrap())
 }
 
 /// Of so many lines, those that a route takes: every tenth line is from standard error.
@@ -150,30 +152,36 @@ fn check_account(route: &Route, lines: u64) {
 
 #[test]
 fn the_count_counts() {
-    let _alone = alone();
-    let before = COUNT.load(Relaxed);
+    let counter = counter();
     let mut uncounted = vec![0; 10];
-    COUNTED.set(true);
+    COUNTED.set(Some(counter));
     let mut counted = std::hint::black_box(vec![1; 10]);
     counted.reserve_exact(1000);
-    COUNTED.set(false);
+    COUNTED.set(None);
     uncounted.append(&mut counted);
-    assert_eq!((COUNT.load(Relaxed) - before, uncounted.len()), (2, 20));
+    assert_eq!((counter.load(Relaxed), uncounted.len()), (2, 20));
 }
 
-#[test]
-fn the_way_through_memory_allocates_nothing() {
-    let _alone = alone();
-    let routes = build::routes(&settings(&[("SHARDS", "1")], &route_uris(9))).unwrap();
-    let lanes: Vec<Rc<Lane>> = routes.iter().map(|route| Rc::new(Lane::new(route, 0).0)).collect();
-    let mut feed = Feed::new(1 << 20, Arc::new(ShardCounters::default()));
-    feed.bind(&Container { name: "web".into(), ..Container::default() }, &lanes);
+/// Carries the lines through memory, so many bytes a read; the records of all routes but `deaf` are
+/// taken after each. Then `account` checks each route's books. Returns the allocations, those of
+/// the first hundred thousand lines not counted.
+fn through_memory(
+    routes: &[Arc<Route>],
+    deaf: Option<&Arc<Route>>,
+    read: usize,
+    account: impl Fn(&Route, u64),
+) -> u64 {
+    let lane = |route: &Arc<Route>| Rc::new(Lane::new(route, 0, &Rc::default()).0);
+    let taken: Vec<Rc<Lane>> = routes.iter().map(lane).collect();
+    let lanes: Vec<Rc<Lane>> = taken.iter().cloned().chain(deaf.map(lane)).collect();
+    let mut feed = Feed::new(1 << 20, Rc::default(), Arc::new(ShardCounters::default()));
+    feed.bind(&web(), &lanes);
     let (mut demux, mut tails, mut complaint) = (Demux::framed(), Default::default(), None);
     let stream = stream(LINES as usize / 10);
     let mut pass = || {
-        for read in stream.chunks(READ) {
+        for read in stream.chunks(read) {
             feed.read(&mut demux, read, SystemTime::now(), &mut tails, &mut complaint).unwrap();
-            for lane in &lanes {
+            for lane in &taken {
                 while let Some(mut chunk) = lane.queue.take() {
                     let bytes = chunk.pending().len();
                     lane.queue.delivered(chunk.deliver(bytes), bytes);
@@ -183,17 +191,76 @@ fn the_way_through_memory_allocates_nothing() {
         }
     };
     pass();
-    let before = COUNT.load(Relaxed);
-    COUNTED.set(true);
+    let counter = counter();
+    COUNTED.set(Some(counter));
     (0..10).for_each(|_| pass());
-    COUNTED.set(false);
-    let allocations = COUNT.load(Relaxed) - before;
+    COUNTED.set(None);
+    let allocations = counter.load(Relaxed);
     say(&format!("memory: {allocations} allocations for {LINES} lines and {} routes", lanes.len()));
-    routes.iter().for_each(|route| check_account(route, LINES + LINES / 10));
+    routes.iter().for_each(|route| account(route, LINES + LINES / 10));
+    allocations
+}
+
+/// The routes of `uris`, for one shard.
+fn routes(env: &[(&str, &str)], uris: &[String]) -> Vec<Arc<Route>> {
+    build::routes(&settings(&[&[("SHARDS", "1")], env].concat(), uris)).unwrap()
+}
+
+fn web() -> Container {
+    let labels = [("team".to_owned(), "blue".to_owned()), ("tier".to_owned(), "front".to_owned())];
+    Container { name: "web".into(), labels: labels.into(), ..Container::default() }
+}
+
+#[test]
+fn the_way_through_memory_allocates_nothing() {
+    assert_eq!(through_memory(&routes(&[], &route_uris(9)), None, READ, check_account), 0);
+}
+
+#[test]
+fn templates_allocate_nothing() {
+    let json = "{\"container\":{{toJSON .Container.Name}},\"labels\":\
+                {{toJSON .Container.Config.Labels}},\"message\":{{toJSON .Data}}}\n";
+    let uris = ["raw+tcp://127.0.0.1:9".to_owned()];
+    let routes = routes(&[("RAW_FORMAT", json)], &uris);
+    assert_eq!(through_memory(&routes, None, READ, check_account), 0);
+}
+
+/// Groups of up to 16 KiB, which is the memory that is kept for the next ones.
+#[test]
+fn joining_lines_allocates_nothing() {
+    let options = [
+        "raw+tcp://HOST?multiline.pattern=line%20[0-9]%20&multiline.match=first",
+        "syslog+tcp://HOST?multiline.pattern=[2468]%20hay&multiline.match=nonfirst",
+        "syslog+tcp://HOST?multiline.preset=java&filter.match=hay&syslog.framing=octet-counted",
+        "raw+tcp://HOST?multiline.preset=go&filter.sources=stderr",
+    ];
+    let uris = options.map(|uri| format!("multiline+{}", uri.replace("HOST", "127.0.0.1:9")));
+    let routes = routes(&[("BUFFER", "64MiB")], &uris);
+    let allocations = through_memory(&routes, None, READ, |route, lines| {
+        let counters = &route.counters[0];
+        let done = counters.filtered_lines.get() + counters.delivered_lines.get();
+        let pending = counters.received_lines.get() - done - counters.joined_lines.get();
+        // What is complete is out: of each source at most one group waits, counted as one more.
+        assert!(pending <= 200, "{}: {pending} lines are not accounted for", route.display);
+        assert_eq!(counters.received_lines.get(), share(route, lines), "{}", route.display);
+        let joined = counters.joined_lines.get();
+        assert_eq!(joined > 0, route.display.contains("pattern"), "{}: {joined}", route.display);
+        assert_eq!(counters.cut_groups.get(), 0);
+    });
     assert_eq!(allocations, 0);
 }
 
-const ID: &str = "c0ffee000000c0ffee000000c0ffee000000c0ffee000000c0ffee000000c0ff";
+#[test]
+fn who_looks_on_costs_no_allocation_either() {
+    let settings = settings(&[("SHARDS", "1")], &route_uris(9));
+    let forms = [Form::Raw, Form::Named { colors: true }, Form::Json];
+    let routes = forms.map(|form| looking_on(form, &settings));
+    let deaf = looking_on(Form::Json, &settings);
+    // Few enough lines for the chunks that an outbox keeps.
+    assert_eq!(through_memory(&routes, Some(&deaf), READ / 8, check_account), 0);
+    let left_out = deaf.counters[0].dropped_buffer_full.get();
+    assert!(left_out > LINES, "{left_out} of what it did not take");
+}
 
 /// Takes every connection and reads it to its end.
 fn drain() -> u16 {
@@ -212,45 +279,16 @@ fn drain() -> u16 {
 }
 
 fn through_a_shard(driver: Driver) -> u64 {
-    let engine = Engine::new();
-    engine.add(inspect(ID, "web"), true);
-    let host = engine.host();
-    let env = [("SHARDS", "1"), ("DOCKER_HOST", host.as_str()), ("BUFFER", "64MiB")];
-    let settings = settings(&env, &route_uris(drain()));
-    let daemon = build::daemon(&settings).unwrap();
-    let routes = build::routes(&settings).unwrap();
-    let (orders, commands) = crossbeam_channel::bounded(8);
-    let bell = Arc::new(tokio::sync::Notify::new());
-    let setup = Setup {
-        index: 0,
-        driver,
-        daemon: daemon.target,
-        greeting: daemon.greeting,
-        routes: routes.clone(),
-        follow: settings.follow,
-        max_line: settings.max_line,
-        counters: Arc::default(),
-        commands,
-        bell: Arc::clone(&bell),
-    };
-    let thread = std::thread::spawn(move || {
-        COUNTED.set(true);
-        let mut undelivered = None;
-        shard::run(setup, |records| undelivered = Some(records)).unwrap();
-        COUNTED.set(false);
-        undelivered
-    });
-    let container = Container { id: ID.into(), name: "web".into(), ..Container::default() };
-    orders.send(Order::Follow { container, origin: Origin::Found }).unwrap();
-    bell.notify_one();
-    assert!(wait_until(Duration::from_secs(20), || engine.attached(ID) > 0));
-
+    let (counter, uris) = (counter(), route_uris(drain()));
+    let counted = || COUNTED.set(Some(counter));
+    let shard = Shard::start(driver, &[("BUFFER", "64MiB")], &uris, counted);
+    let routes = &shard.routes;
     let part = stream(PART as usize);
     let mut sent = 0;
     let mut send = |count: u64| {
         // Never so far ahead that a buffer could fill up, however slow the machine.
         for (number, _) in (0..count / PART).enumerate() {
-            part.chunks(READ).for_each(|bytes| engine.send_raw(ID, bytes));
+            part.chunks(READ).for_each(|bytes| shard.engine.send_raw(ID, bytes));
             sent += PART;
             let ahead = if number as u64 == count / PART - 1 { 0 } else { AHEAD };
             let out = wait_until(Duration::from_secs(60), || {
@@ -262,29 +300,18 @@ fn through_a_shard(driver: Driver) -> u64 {
         routes.iter().for_each(|route| check_account(route, sent));
     };
     send(200_000);
-    let before = COUNT.load(Relaxed);
+    let before = counter.load(Relaxed);
     send(LINES);
-    let allocations = COUNT.load(Relaxed) - before;
-    orders.send(Order::Stop(Duration::from_secs(5))).unwrap();
-    bell.notify_one();
-    assert_eq!(thread.join().unwrap(), Some(0));
+    let allocations = counter.load(Relaxed) - before;
+    assert_eq!(shard.stop(Duration::from_secs(5)), Some(0));
     allocations
 }
 
 #[test]
 fn the_way_from_socket_to_socket_allocates_nothing_per_line() {
-    let _alone = alone();
-    for name in drivers() {
-        let asked = if name == "ring" { IoChoice::Ring } else { IoChoice::Poll };
-        let driver = match io::choose(asked, 1) {
-            Ok(choice) => choice.driver,
-            Err(why) => {
-                skipped(&why);
-                continue;
-            }
-        };
+    with_drivers(|name, driver| {
         let allocations = through_a_shard(driver);
         say(&format!("shard, {name}: {allocations} allocations for {LINES} lines"));
         assert!(allocations <= ALLOWED, "{name}: {allocations}");
-    }
+    });
 }

@@ -11,7 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use logchute::admin::{View, serve};
+use logchute::admin::access::Access;
+use logchute::admin::logs::request::Wish;
+use logchute::admin::logs::{Look, Refusal};
+use logchute::admin::ready::Readiness;
+use logchute::admin::{Later, Refused, View, serve};
+use logchute::route::json::Definition;
 
 fn logchute(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_logchute"));
@@ -132,11 +137,35 @@ fn health_waits_three_seconds_and_no_longer() {
 struct Switch(AtomicBool);
 
 impl View for Switch {
+    fn access(&self) -> &Access {
+        unreachable!("nobody asks for what is protected")
+    }
+
+    fn ready(&self) -> Readiness {
+        Readiness::new(self.0.load(Relaxed), Vec::new())
+    }
+
+    fn routes(&self, _: bool) -> Vec<Definition> {
+        Vec::new()
+    }
+
+    fn create_route(&self, route: Definition) -> Later<Result<Definition, Refused>> {
+        Box::pin(async { Ok(route) })
+    }
+
+    fn remove_route(&self, _id: String) -> Later<bool> {
+        Box::pin(async { false })
+    }
+
     fn health(&self) -> Result<(), String> {
         if self.0.load(Relaxed) { Ok(()) } else { Err("switched off".to_string()) }
     }
 
     fn metrics(&self, _out: &mut String) {}
+
+    fn look_on(&self, _wish: Wish) -> Later<Result<Look, Refusal>> {
+        Box::pin(async { Err(Refusal::TooMany) })
+    }
 }
 
 /// Runs `test` while logchute's own listener answers for `view`.

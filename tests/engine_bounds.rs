@@ -11,7 +11,7 @@ mod support;
 use support::engine::{Ask, Engine, Fault, Stream, inspect};
 use support::logchute::{Logchute, Setup};
 use support::receivers::StreamSink;
-use support::{drivers, wait_until};
+use support::{on_each_driver, wait_until};
 
 const ID: &str = "3edafbdfe8dbd1349ef2c5ae783545a50a2502d1886b231de6aae0f6d4bf417d";
 const SOON: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ fn end(mut program: Logchute) -> String {
 /// Where attach is forbidden the log is read instead; here its answer ends at once.
 #[test]
 fn a_log_that_is_read_alone_is_not_asked_for_without_a_pause() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let (engine, sink) = (engine(), StreamSink::tcp());
         engine.fault(Ask::Attach, Some(Fault::Status(403, "attach is forbidden here")));
         let program = setup(io, &engine).arg(&format!("raw+tcp://{}", sink.address())).start();
@@ -47,12 +47,12 @@ fn a_log_that_is_read_alone_is_not_asked_for_without_a_pause() {
         engine.write(ID, Stream::Out, b"a line\nanother\n");
         assert!(wait_until(SOON, || sink.newlines() == 2), "{}", program.stderr());
         end(program);
-    }
+    });
 }
 
 #[test]
 fn a_container_that_cannot_be_inspected_is_asked_for_ever_less_often() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let engine = engine();
         engine.fault(Ask::Inspect, Some(Fault::Status(500, "it cannot be told")));
         let program = setup(io, &engine).start();
@@ -62,13 +62,13 @@ fn a_container_that_cannot_be_inspected_is_asked_for_ever_less_often() {
         let often = engine.asked(Ask::Inspect);
         assert!((4..=7).contains(&often), "{io}: {often} times in 3 s");
         end(program);
-    }
+    });
 }
 
 /// What is read up to the end is delivered, what comes after it is not read.
 #[test]
 fn a_stop_amid_lines_loses_none_that_was_read() {
-    for io in drivers() {
+    on_each_driver(|io| {
         for round in 0..4 {
             let (engine, sink) = (engine(), StreamSink::tcp());
             let program = setup(io, &engine).arg(&format!("raw+tcp://{}", sink.address())).start();
@@ -87,13 +87,13 @@ fn a_stop_amid_lines_loses_none_that_was_read() {
             });
             assert!(said.contains(" 0 dropped"), "{io}: {said}");
         }
-    }
+    });
 }
 
 /// Nothing is held for a receiver that is away: there is nothing to wait for.
 #[test]
 fn a_receiver_that_is_away_does_not_hold_up_the_end() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let (engine, mut sink) = (engine(), StreamSink::tcp());
         let route = format!("raw+tcp://{}", sink.address());
         sink.down();
@@ -103,13 +103,13 @@ fn a_receiver_that_is_away_does_not_hold_up_the_end() {
         let begun = Instant::now();
         end(program);
         assert!(begun.elapsed() < Duration::from_millis(300), "{io}: {:?}", begun.elapsed());
-    }
+    });
 }
 
 /// A pager that is not scrolled takes nothing, and a write to it cannot be called back.
 #[test]
 fn a_terminal_that_takes_no_more_does_not_hold_up_the_end() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let engine = engine();
         let (mut reader, writer) = std::io::pipe().unwrap();
         let setup = setup(io, &engine).env("DRAIN_TIMEOUT", "1s").arg("console://");
@@ -127,5 +127,5 @@ fn a_terminal_that_takes_no_more_does_not_hold_up_the_end() {
         let mut taken = Vec::new();
         reader.read_to_end(&mut taken).unwrap();
         assert!(taken.starts_with(b"web"), "{} bytes", taken.len());
-    }
+    });
 }

@@ -9,7 +9,7 @@ use support::checker::{Account, Run, Totals};
 use support::engine::{Ask, Engine, Fault, Stream, inspect};
 use support::logchute::{Logchute, Setup};
 use support::receivers::StreamSink;
-use support::{drivers, wait_until};
+use support::{on_each_driver, wait_until};
 
 const ID: &str = "3edafbdfe8dbd1349ef2c5ae783545a50a2502d1886b231de6aae0f6d4bf417d";
 const SOON: Duration = Duration::from_secs(10);
@@ -19,6 +19,14 @@ struct Scene {
     engine: Engine,
     sink: StreamSink,
     setup: Setup,
+}
+
+/// Hands lines `from..=to` to `put`, every tenth for standard error.
+fn lines(from: u64, to: u64, put: impl Fn(Stream, &[u8])) {
+    for n in from..=to {
+        let stream = if n.is_multiple_of(10) { Stream::Err } else { Stream::Out };
+        put(stream, format!("@web {n:08} abcdefgh\n").as_bytes());
+    }
 }
 
 impl Scene {
@@ -46,10 +54,12 @@ impl Scene {
 
     /// Lines `from..=to`, every tenth to standard error.
     fn write(&self, from: u64, to: u64) {
-        for n in from..=to {
-            let stream = if n.is_multiple_of(10) { Stream::Err } else { Stream::Out };
-            self.engine.write(ID, stream, format!("@web {n:08} abcdefgh\n").as_bytes());
-        }
+        lines(from, to, |stream, line| self.engine.write(ID, stream, line));
+    }
+
+    /// The same, in the log alone.
+    fn log(&self, from: u64, to: u64) {
+        lines(from, to, |stream, line| self.engine.log(ID, stream, line));
     }
 
     /// Waits for `lines` lines, ends the program, and takes the account of `first..first + lines`.
@@ -69,7 +79,7 @@ impl Scene {
 
 #[test]
 fn what_was_written_before_comes_with_backlog_and_only_then() {
-    for io in drivers() {
+    on_each_driver(|io| {
         for (env, first) in [
             (&[("BACKLOG", "true")][..], 1),
             (&[("BACKLOG", "true"), ("TAIL", "5")], 96),
@@ -88,12 +98,12 @@ fn what_was_written_before_comes_with_backlog_and_only_then() {
             let (totals, said) = scene.account(program, first, 151 - first);
             assert!(totals.perfect(), "{env:?} ({io}): {totals}: {said}");
         }
-    }
+    });
 }
 
 #[test]
 fn the_head_of_a_container_that_starts_is_in_the_log_and_comes_first() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let scene = Scene::new(io);
         let program = scene.start();
         scene.engine.add(inspect(ID, "late"), false);
@@ -105,12 +115,12 @@ fn the_head_of_a_container_that_starts_is_in_the_log_and_comes_first() {
         scene.write(41, 60);
         let (totals, said) = scene.account(program, 1, 60);
         assert!(totals.perfect(), "{io}: {totals}: {said}");
-    }
+    });
 }
 
 #[test]
 fn a_container_that_is_gone_before_anyone_could_attach() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let scene = Scene::new(io);
         let program = scene.start();
         scene.engine.add(inspect(ID, "brief"), false);
@@ -119,13 +129,13 @@ fn a_container_that_is_gone_before_anyone_could_attach() {
         scene.engine.die(ID);
         let (totals, said) = scene.account(program, 1, 10);
         assert!(totals.perfect(), "{io}: {totals}: {said}");
-    }
+    });
 }
 
 /// The daemon tells of a container that is being created before it can be asked for it.
 #[test]
 fn a_container_that_is_told_of_before_it_is_known() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let scene = Scene::new(io);
         let program = scene.start();
         let unknown = Some(Fault::Status(404, "no such container"));
@@ -142,12 +152,12 @@ fn a_container_that_is_told_of_before_it_is_known() {
         scene.write(1, 40);
         let (totals, said) = scene.account(program, 1, 40);
         assert!(totals.perfect(), "{io}: {totals}: {said}");
-    }
+    });
 }
 
 #[test]
 fn an_attach_stream_that_ends_is_opened_again_without_a_gap() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let scene = Scene::with_container(io, 0);
         let program = scene.start();
         scene.write(1, 100);
@@ -161,12 +171,121 @@ fn an_attach_stream_that_ends_is_opened_again_without_a_gap() {
         assert!(totals.perfect(), "{io}: {totals}: {said}");
         let attaches = scene.engine.attaches(ID);
         assert!(attaches < 5, "{attaches} attach requests: a retry without a pause");
-    }
+    });
+}
+
+/// What is between the daemon and us stands still: only the log has what the container writes.
+#[test]
+fn a_stream_that_hangs_is_found_out_and_opened_again_without_a_gap() {
+    on_each_driver(|io| {
+        let mut scene = Scene::with_container(io, 0);
+        scene.setup = scene.setup.env("INACTIVITY_TIMEOUT", "300ms");
+        let program = scene.start();
+        scene.write(1, 100);
+        assert!(wait_until(SOON, || scene.sink.newlines() >= 100));
+        scene.log(101, 150);
+        assert!(wait_until(SOON, || scene.sink.newlines() >= 150), "{}", program.stderr());
+        assert!(scene.engine.wait_followed(&[ID], SOON));
+        assert_eq!(program.metric("logchute_hung_streams"), 1.0);
+        scene.write(151, 200);
+        let (totals, said) = scene.account(program, 1, 200);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        assert!(said.contains("hangs"), "{said}");
+        assert_eq!(scene.engine.attaches(ID), 2);
+    });
+}
+
+/// A container that writes nothing is asked about again and again, and left alone.
+#[test]
+fn a_silent_container_is_told_from_a_stream_that_hangs() {
+    on_each_driver(|io| {
+        let mut scene = Scene::with_container(io, 20);
+        scene.setup = scene.setup.env("INACTIVITY_TIMEOUT", "100ms");
+        let mut program = scene.start();
+        let asked = scene.engine.asked(Ask::Logs);
+        assert!(wait_until(SOON, || scene.engine.asked(Ask::Logs) >= asked + 10));
+        // Neither is one whose log cannot be read, or about whom nothing is said.
+        for fault in [Fault::Status(501, "no log"), Fault::Garbage, Fault::Close, Fault::NotJson] {
+            scene.engine.fault(Ask::Logs, Some(fault));
+            let asked = scene.engine.asked(Ask::Logs);
+            assert!(wait_until(SOON, || scene.engine.asked(Ask::Logs) >= asked + 2));
+        }
+        assert_eq!((scene.engine.attaches(ID), program.metric("logchute_hung_streams")), (1, 0.0));
+        assert_eq!(program.stop().code, Some(0));
+    });
+}
+
+/// The container ends, and starts again, and its stream does not hear of it.
+#[test]
+fn a_stream_that_outlives_its_container_is_let_go_of() {
+    on_each_driver(|io| {
+        let mut scene = Scene::with_container(io, 0);
+        scene.setup = scene.setup.env("INACTIVITY_TIMEOUT", "300ms");
+        let program = scene.start();
+        scene.write(1, 20);
+        assert!(wait_until(SOON, || scene.sink.newlines() >= 20));
+        scene.log(21, 30);
+        scene.engine.end(ID);
+        scene.engine.tell_of_death(ID);
+        assert!(wait_until(SOON, || scene.sink.newlines() >= 30), "{}", program.stderr());
+        scene.engine.start(ID, Some(4343));
+        assert!(wait_until(SOON, || scene.engine.attaches(ID) == 2), "{}", program.stderr());
+        scene.write(31, 40);
+        let (totals, said) = scene.account(program, 1, 40);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+    });
+}
+
+/// A busy daemon starts a container again, and tells of it, long before it gets to end the stream
+/// of the run before.
+#[test]
+fn a_stream_whose_end_comes_long_after_the_next_run_began() {
+    on_each_driver(|io| {
+        let scene = Scene::with_container(io, 0);
+        let program = scene.start();
+        scene.write(1, 10);
+        assert!(wait_until(SOON, || scene.sink.newlines() >= 10));
+        scene.engine.end(ID);
+        std::thread::sleep(Duration::from_millis(100));
+        scene.engine.start(ID, Some(4343));
+        scene.log(11, 20);
+        std::thread::sleep(Duration::from_secs(2));
+        scene.engine.detach(ID);
+        assert!(scene.engine.wait_followed(&[ID], SOON), "{}", program.stderr());
+        scene.write(21, 30);
+        let (totals, said) = scene.account(program, 1, 30);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+    });
+}
+
+/// The same, and by then the next run has ended too, and another one has begun.
+#[test]
+fn a_run_that_comes_and_goes_before_the_stream_of_the_one_before_ends() {
+    on_each_driver(|io| {
+        let scene = Scene::with_container(io, 0);
+        let program = scene.start();
+        scene.write(1, 10);
+        assert!(wait_until(SOON, || scene.sink.newlines() >= 10));
+        scene.engine.end(ID);
+        scene.engine.tell_of_death(ID);
+        std::thread::sleep(Duration::from_millis(100));
+        scene.engine.start(ID, Some(4343));
+        scene.log(11, 15);
+        scene.engine.end(ID);
+        scene.engine.tell_of_death(ID);
+        scene.engine.start(ID, Some(4344));
+        scene.log(16, 20);
+        scene.engine.detach(ID);
+        assert!(scene.engine.wait_followed(&[ID], SOON), "{}", program.stderr());
+        scene.write(21, 30);
+        let (totals, said) = scene.account(program, 1, 30);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+    });
 }
 
 #[test]
 fn a_corrupt_frame_header_closes_that_one_stream_and_is_counted() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let scene = Scene::with_container(io, 0);
         let other = "8407fb7ab7ca1800ec9f9dd45b781d97d7160b413542a64b074f98029fca633c";
         scene.engine.add(inspect(other, "other"), true);
@@ -183,12 +302,12 @@ fn a_corrupt_frame_header_closes_that_one_stream_and_is_counted() {
         assert_eq!(scene.engine.attaches(other), 1, "the other stream was touched");
         let (totals, said) = scene.account(program, 1, 100);
         assert!(totals.perfect(), "{io}: {totals}: {said}");
-    }
+    });
 }
 
 #[test]
 fn a_daemon_that_goes_away_and_comes_back() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let mut scene = Scene::with_container(io, 0);
         let program = scene.start();
         scene.write(1, 100);
@@ -203,12 +322,12 @@ fn a_daemon_that_goes_away_and_comes_back() {
         let (totals, said) = scene.account(program, 1, 200);
         assert!(totals.perfect(), "{io}: {totals}: {said}");
         assert!(said.contains("docker"), "the daemon's absence is worth a word: {said}");
-    }
+    });
 }
 
 #[test]
 fn a_start_event_of_a_container_that_is_already_gone() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let scene = Scene::with_container(io, 0);
         let program = scene.start();
         let gone = "8407fb7ab7ca1800ec9f9dd45b781d97d7160b413542a64b074f98029fca633c";
@@ -218,12 +337,12 @@ fn a_start_event_of_a_container_that_is_already_gone() {
         scene.write(1, 50);
         let (totals, said) = scene.account(program, 1, 50);
         assert!(totals.perfect(), "{io}: {totals}: {said}");
-    }
+    });
 }
 
 #[test]
 fn three_hundred_start_events_at_once() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let scene = Scene::new(io);
         let mut program = scene.start();
         let ids: Vec<String> = (0..300).map(|n| format!("{n:012x}{}", "a".repeat(52))).collect();
@@ -243,7 +362,7 @@ fn three_hundred_start_events_at_once() {
         account.take_lines(&scene.sink.received().concat());
         let totals = account.totals();
         assert!(totals.perfect(), "{io}: {totals}: {}", ended.stderr);
-    }
+    });
 }
 
 /// Each bad answer at start: the program says so, keeps trying, and is well once the daemon is.
@@ -263,7 +382,7 @@ fn a_daemon_that_answers_badly_is_told_of_and_asked_again() {
         (Ask::Attach, Fault::Garbage, ""),
         (Ask::Logs, Fault::Status(501, "driver does not support reading"), ""),
     ];
-    for io in drivers() {
+    on_each_driver(|io| {
         for (ask, fault, words) in said_with.clone() {
             let mut scene = Scene::with_container(io, 20);
             scene.setup = scene.setup.env("BACKLOG", "true");
@@ -297,13 +416,13 @@ fn a_daemon_that_answers_badly_is_told_of_and_asked_again() {
             let (totals, said) = scene.account(program, first, 61 - first);
             assert!(totals.perfect(), "{ask:?} {fault:?} ({io}): {totals}: {said}");
         }
-    }
+    });
 }
 
 /// SIGTERM while a receiver is down: it ends in time, and says what was not delivered.
 #[test]
 fn what_cannot_be_delivered_at_the_end_is_said() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let mut scene = Scene::with_container(io, 0);
         scene.setup = scene.setup.env("DRAIN_TIMEOUT", "1s");
         scene.sink.down();
@@ -315,13 +434,13 @@ fn what_cannot_be_delivered_at_the_end_is_said() {
         assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
         assert_eq!(ended.code, Some(1), "{}", ended.stderr);
         assert!(ended.stderr.contains("50"), "50 lines were lost: {}", ended.stderr);
-    }
+    });
 }
 
 /// Without a daemon at start the program waits for one.
 #[test]
 fn a_daemon_that_is_not_there_at_start() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let mut scene = Scene::with_container(io, 0);
         scene.engine.go_down();
         let mut program = scene.setup.start();
@@ -333,13 +452,13 @@ fn a_daemon_that_is_not_there_at_start() {
         scene.write(1, 50);
         let (totals, said) = scene.account(program, 1, 50);
         assert!(totals.perfect(), "{io}: {totals}: {said}");
-    }
+    });
 }
 
 /// The attach stream turns to nonsense before the log was joined to it.
 #[test]
 fn a_corrupt_frame_header_while_log_and_attach_are_being_joined() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let mut scene = Scene::with_container(io, 50);
         scene.setup = scene.setup.env("BACKLOG", "true");
         let program = scene.start();
@@ -353,7 +472,7 @@ fn a_corrupt_frame_header_while_log_and_attach_are_being_joined() {
         assert_eq!(program.metric("logchute_corrupt_streams"), 1.0, "{}", program.metrics());
         let (totals, said) = scene.account(program, 1, 100);
         assert!(totals.perfect(), "{io}: {totals}: {said}");
-    }
+    });
 }
 
 /// Ids of `count` running containers of the engine.
@@ -368,7 +487,7 @@ fn many(engine: &Engine, count: usize) -> Vec<String> {
 /// A proxy that lets only GET pass, and logs that end at once although they are to be followed.
 #[test]
 fn where_attach_is_refused_logs_are_read_at_a_bearable_pace() {
-    for io in drivers() {
+    on_each_driver(|io| {
         for tty in [false, true] {
             let mut scene = Scene::new(io);
             scene.setup = scene.setup.env("ALLOW_TTY", "true");
@@ -396,12 +515,12 @@ fn where_attach_is_refused_logs_are_read_at_a_bearable_pace() {
             let totals = account.totals();
             assert!(totals.perfect(), "{io}, tty {tty}: {totals}: {}", program.stderr());
         }
-    }
+    });
 }
 
 #[test]
 fn a_question_without_an_answer_does_not_hold_up_the_end() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let scene = Scene::with_container(io, 0);
         scene.engine.fault(Ask::Inspect, Some(Fault::Hang));
         let mut program = scene.setup.start();
@@ -410,12 +529,12 @@ fn a_question_without_an_answer_does_not_hold_up_the_end() {
         let ended = program.stop();
         assert!(begun.elapsed() < Duration::from_secs(2), "{io}: {:?}", begun.elapsed());
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    }
+    });
 }
 
 #[test]
 fn hundreds_of_containers_at_start_do_not_overrun_the_daemons_socket() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let mut scene = Scene::new(io);
         scene.setup = scene.setup.env("LOGCHUTE_LOG", "debug");
         let ids = many(&scene.engine, 300);
@@ -426,7 +545,7 @@ fn hundreds_of_containers_at_start_do_not_overrun_the_daemons_socket() {
         let said = program.stop().stderr;
         assert!(!said.contains("cannot be reached"), "{io}: {said}");
         assert_eq!(attaches, 300, "{io}");
-    }
+    });
 }
 
 /// Long enough for every container to find that it goes on failing.
@@ -450,7 +569,7 @@ fn a_daemon_that_is_away_is_not_said_for_every_container() {
 /// A container that ended long ago is not attached, list after list; one that starts is.
 #[test]
 fn containers_that_have_ended_are_let_sleep() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let mut scene = Scene::new(io);
         let mut old = inspect(ID, "old");
         old["State"]["Status"] = "exited".into();
@@ -472,13 +591,13 @@ fn containers_that_have_ended_are_let_sleep() {
         scene.write(11, 40);
         let (totals, said) = scene.account(program, 1, 40);
         assert!(totals.perfect(), "{io}: {totals}: {said}");
-    }
+    });
 }
 
 /// An attach to a container that does not run costs older engines a descriptor for ever.
 #[test]
 fn a_container_that_has_ended_is_attached_when_it_runs_again_and_not_before() {
-    for io in drivers() {
+    on_each_driver(|io| {
         let scene = Scene::with_container(io, 0);
         let program = scene.start();
         scene.write(1, 10);
@@ -494,5 +613,5 @@ fn a_container_that_has_ended_is_attached_when_it_runs_again_and_not_before() {
         scene.write(21, 30);
         let (totals, said) = scene.account(program, 1, 30);
         assert!(totals.perfect(), "{io}: {totals}: {said}");
-    }
+    });
 }

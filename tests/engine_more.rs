@@ -8,19 +8,10 @@ use std::time::Duration;
 mod support;
 
 use support::checker::{Run, Totals};
-use support::docker::Docker;
-use support::rig::{Rig, in_parallel};
-use support::{drivers, full, readable, say, wait_until};
+use support::rig::{Rig, in_parallel, on_each_driver};
+use support::{full, readable, say, wait_until};
 
 const LONG: Duration = Duration::from_secs(60);
-
-/// `test` with a real engine, on each driver.
-fn on_each_driver(test: impl Fn(&Docker, &str)) {
-    let Some(docker) = Docker::of_host() else { return };
-    for io in drivers() {
-        test(&docker, io);
-    }
-}
 
 /// What `runs` equal runs of a talker came to: how often each of its lines came.
 struct Repeats {
@@ -58,7 +49,7 @@ impl Repeats {
 fn containers_that_remove_themselves_at_once() {
     let count = if full() { 100 } else { 30 };
     on_each_driver(|docker, io| {
-        let rig = Rig::start(docker, "lct-rm", io, &[]);
+        let rig = Rig::start(docker, "lct-rm", io, &[("LOGCHUTE_LOG", "logchute=debug")]);
         let image = docker.image();
         let name = |i: usize| format!("lct-rm-{}-{io}{i}", std::process::id());
         let prefixes: Vec<String> = (0..count).map(|i| format!("@rm{i}")).collect();
@@ -77,11 +68,12 @@ fn containers_that_remove_themselves_at_once() {
             memchr::memmem::find_iter(&received, line.as_bytes()).count() == 10
         });
         let whole = whole.count();
+        let said = rig.program.stderr();
         let totals = rig.account(&expected);
         say(&format!("run --rm ({io}): {whole} of {count} delivered whole; {totals}"));
         // Where the container is removed before anyone could attach, its log is gone with it.
         assert!(whole * 100 >= count * 80, "only {whole} of {count}");
-        assert!(nothing_odd(&totals), "{totals}");
+        assert!(nothing_odd(&totals), "{totals}: {said}");
     });
 }
 

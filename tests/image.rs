@@ -1,23 +1,18 @@
 //! The image: built without a registry, run as strictly as Docker can, and real lines through it.
 //!
-//! The runtime stage of the `Dockerfile` takes a static binary that is built here (a debug build,
-//! under `target/tmp/image`, kept between runs: a third of the time of a release build, which is
-//! what `LOGCHUTE_TEST_FULL=1` takes). Containers share the host's network and use loopback only.
+//! Containers share the host's network and use loopback only.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 mod support;
 
 use support::checker::{Account, Run};
 use support::docker::{Container, Docker, LABEL};
-use support::pki::Pki;
+use support::image::Image;
 use support::receivers::{StreamSink, free_port};
 use support::rig::pattern;
 use support::{drivers, full, http, readable, say, skipped, wait_until};
@@ -31,53 +26,7 @@ const CANARY: &str = "@canary";
 const STRICT: &[&str] =
     &["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"];
 
-/// The image, for as long as a test uses it.
-struct Image {
-    docker: Docker,
-    name: String,
-    /// Its certificate authority is the only one the image has.
-    pki: Pki,
-}
-
 impl Image {
-    /// The image, built where no other test has it. Without an engine the test is skipped.
-    fn get() -> Option<Arc<Image>> {
-        static BUILT: Mutex<Weak<Image>> = Mutex::new(Weak::new());
-        let docker = Docker::of_host()?;
-        let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(image) = built.upgrade() {
-            return Some(image);
-        }
-        let image = Arc::new(Image::build(docker));
-        *built = Arc::downgrade(&image);
-        Some(image)
-    }
-
-    fn build(docker: Docker) -> Image {
-        let (binary, pki) = (static_binary(), Pki::new());
-        // A guard from here on: a build that fails half-way may have made the image.
-        let name = format!("logchute-test-image:{}", std::process::id());
-        let image = Image { docker, name, pki };
-        let root = tempfile::Builder::new().prefix("lct-image-").tempdir().unwrap();
-        let certificates = root.path().join("etc/ssl/certs");
-        std::fs::create_dir_all(&certificates).unwrap();
-        std::fs::create_dir(root.path().join("bin")).unwrap();
-        std::fs::copy(binary, root.path().join("bin/logchute")).unwrap();
-        std::fs::copy(image.pki.ca(), certificates.join("ca-certificates.crt")).unwrap();
-        let dockerfile = concat!(env!("CARGO_MANIFEST_DIR"), "/Dockerfile");
-        let (begun, root) = (Instant::now(), root.path().display().to_string());
-        let stage = ["--target", "ready", "--tag", &image.name, "--file", dockerfile, &root];
-        image.docker.run(&[&["build", "--quiet", "--force-rm"], &stage[..]].concat());
-        let size: f64 = image.inspect("{{.Size}}").parse().unwrap();
-        let (size, took) = (size / 1e6, begun.elapsed().as_secs_f64());
-        say(&format!("image: {size:.1} MB, built in {took:.1} s"));
-        image
-    }
-
-    fn inspect(&self, format: &str) -> String {
-        self.docker.run(&["image", "inspect", "-f", format, &self.name]).trim().to_owned()
-    }
-
     /// A container of the image, started: `options` are those of `docker run`. Its name is
     /// `PREFIX-PID-selfN`, so that a route for the talkers of `prefix` is for it too.
     fn start(&self, prefix: &str, options: &[&str], args: &[&str]) -> Program {
@@ -113,12 +62,6 @@ impl Image {
         all.extend(["--network", "host", "--volume", &socket, "--env", &bind, "--env", &port]);
         all.extend(options);
         self.start(prefix, &all, args)
-    }
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        let _ = self.docker.try_run(&["image", "rm", "-f", &self.name]);
     }
 }
 
@@ -241,78 +184,6 @@ fn mount(place: &str) -> String {
     format!("{}:{place}", socket())
 }
 
-/// The program, linked statically as in the `Dockerfile`, from no more than its build stage gets.
-fn static_binary() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image");
-    let context = folder.join("context");
-    copy_context(&context);
-    let about = Command::new("rustc").arg("-vV").output().unwrap_or_else(|e| panic!("rustc: {e}"));
-    let about = String::from_utf8_lossy(&about.stdout).into_owned();
-    let host = about.lines().find_map(|line| line.strip_prefix("host: ")).unwrap().to_owned();
-    let profile = if full() { "release" } else { "dev" };
-    let begun = Instant::now();
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--bin", "logchute", "--profile", profile, "--target", &host])
-        .arg("--target-dir")
-        .arg(&folder)
-        .current_dir(&context)
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo")
-        .env("CARGO_PROFILE_DEV_DEBUG", "0")
-        .output()
-        .unwrap_or_else(|e| panic!("cargo: {e}"));
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    say(&format!("static binary ({profile}): {:.0} s", begun.elapsed().as_secs_f64()));
-    folder.join(host).join(if full() { "release" } else { "debug" }).join("logchute")
-}
-
-/// Makes `to` what `.dockerignore` lets into the build: each of its names, and nothing else.
-fn copy_context(to: &Path) {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let ignore = std::fs::read_to_string(from.join(".dockerignore")).unwrap();
-    let lines = ignore.lines().filter(|line| !line.starts_with('#'));
-    let (all, names): (Vec<&str>, Vec<&str>) = lines.partition(|line| *line == "*");
-    assert_eq!(all.len(), 1, ".dockerignore does not begin with everything");
-    std::fs::create_dir_all(to).unwrap();
-    let names: Vec<&str> = names.iter().map(|name| name.strip_prefix('!').unwrap()).collect();
-    keep_only(to, &|name| names.contains(&name));
-    for name in names {
-        if from.join(name).exists() {
-            copy(&from.join(name), &to.join(name));
-        }
-    }
-}
-
-/// Copies a file or folder. A file that is the same already is left alone: its time of change is
-/// what Cargo goes by.
-fn copy(from: &Path, to: &Path) {
-    if !from.is_dir() {
-        let new = std::fs::read(from).unwrap();
-        if std::fs::read(to).ok().as_ref() != Some(&new) {
-            std::fs::write(to, new).unwrap();
-        }
-        return;
-    }
-    std::fs::create_dir_all(to).unwrap();
-    keep_only(to, &|name| from.join(name).exists());
-    for entry in std::fs::read_dir(from).unwrap() {
-        let name = entry.unwrap().file_name();
-        copy(&from.join(&name), &to.join(&name));
-    }
-}
-
-fn keep_only(folder: &Path, wanted: &dyn Fn(&str) -> bool) {
-    for entry in std::fs::read_dir(folder).unwrap().flatten() {
-        let path = entry.path();
-        match path.is_dir() {
-            _ if entry.file_name().to_str().is_some_and(wanted) => {}
-            true => std::fs::remove_dir_all(path).unwrap(),
-            false => std::fs::remove_file(path).unwrap(),
-        }
-    }
-}
-
 #[test]
 fn lines_pass_under_every_restriction() {
     let Some(image) = Image::get() else { return };
@@ -323,7 +194,8 @@ fn lines_pass_under_every_restriction() {
         let to_sink = format!("raw+tcp://{}?filter.name={filter}", sink.address());
         let to_console = format!("console://?filter.name={filter}");
         let driver = format!("LOGCHUTE_IO={io}");
-        let options = ["--memory", "128m", "--env", &driver];
+        let seccomp = concat!("seccomp=", env!("CARGO_MANIFEST_DIR"), "/docs/deploy/seccomp.json");
+        let options = ["--memory", "128m", "--security-opt", seccomp, "--env", &driver];
         let program = image.start_strictly(&prefix, http, &options, &[&to_sink, &to_console]);
         see_canary(&image, &prefix, &sink, &program);
         // What the console writes by way of the daemon is slow: no more than its buffer takes.
@@ -341,6 +213,9 @@ fn lines_pass_under_every_restriction() {
         assert_eq!((status, body.as_str()), (200, "Healthy!\n"));
         let asked = image.docker.try_run(&["exec", &program.id, "logchute", "health"]);
         assert_eq!(asked, Ok(String::new()));
+        let page = format!("http://localhost:{}/health", http.port());
+        let wget = ["exec", &program.id, "wget", "-q", "--tries=1", "--spider", &page];
+        assert_eq!(image.docker.try_run(&wget), Ok(String::new()));
         let resident = program.resident();
         let (code, took) = program.stop();
         let stderr = program.stderr();
@@ -431,7 +306,7 @@ fn without_io_uring(errno: u32) -> String {
 
 /// EPERM is what Docker's profile gives since Engine 25, ENOSYS what Podman's gives.
 #[test]
-fn without_io_uring_it_polls_and_says_why() {
+fn without_io_uring_it_polls_and_a_ring_is_refused() {
     const EPERM: u32 = 1;
     const ENOSYS: u32 = 38;
     let Some(image) = Image::get() else { return };
@@ -450,13 +325,14 @@ fn without_io_uring_it_polls_and_says_why() {
         wait_for_lines(&sink, 1000, &program);
         check(&received(&sink), "@t", 1000);
         let stderr = program.stderr();
-        assert!(stderr.contains("shards on poll (io_uring is refused"), "{stderr}");
-        assert!(stderr.contains(why), "{stderr}");
+        assert!(stderr.contains("shards on poll (it takes less CPU"), "{stderr}");
         drop(program);
         let forced = ["--security-opt", &seccomp, "--env", "LOGCHUTE_IO=ring"];
         let program = image.start_strictly(&prefix, loopback(), &forced, &[&route]);
         assert_eq!(program.wait(), "2", "{}", program.stderr());
-        assert!(program.stderr().contains("LOGCHUTE_IO=ring: io_uring is refused"));
+        let stderr = program.stderr();
+        assert!(stderr.contains("LOGCHUTE_IO=ring: io_uring is refused"), "{stderr}");
+        assert!(stderr.contains(why), "{stderr}");
     }
 }
 

@@ -14,21 +14,26 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("stamp", &[]),
     ("buffer", &[]),
+    ("sys", &[]),
+    ("template", &["stamp", "sys"]),
     // Values are checked where they are read, by the parsers of whoever they are for.
-    ("config", &["docker", "route"]),
+    ("config", &["buffer", "docker", "route"]),
     ("docker", &["config"]),
-    ("lines", &[]),
-    ("route", &["docker"]),
-    ("sink", &["buffer", "config", "docker", "route", "stamp", "transport"]),
+    ("lines", &["sys"]),
+    ("route", &["docker", "lines", "sys"]),
+    (
+        "sink",
+        &["buffer", "config", "docker", "lines", "route", "stamp", "sys", "template", "transport"],
+    ),
     ("doors", &["docker"]),
-    ("io", &["config"]),
-    ("transport", &["buffer", "config", "docker", "io", "metrics", "stamp"]),
-    ("admin", &["metrics", "route"]),
+    ("io", &["config", "sys"]),
+    ("spool", &["buffer", "metrics"]),
+    ("transport", &["buffer", "config", "docker", "io", "metrics", "spool", "stamp", "sys"]),
+    // The last three for what clients of `/logs` are shown.
+    ("admin", &["metrics", "route", "sink", "stamp", "transport"]),
     (
         "shard",
         &[
-            // What it keeps of a route for the metrics page, and no more.
-            "admin",
             "buffer",
             "config",
             "docker",
@@ -38,6 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "metrics",
             "route",
             "sink",
+            "spool",
             "stamp",
             "transport",
         ],
@@ -50,10 +56,14 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "docker",
             "io",
+            "lines",
             "metrics",
             "route",
             "shard",
             "sink",
+            "spool",
+            // For the one line of `slack-test`.
+            "stamp",
             "transport",
         ],
     ),
@@ -61,15 +71,17 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Pure: bytes (and `now`) in, values out.
 const STAGES: &[&str] =
-    &["metrics", "stamp", "buffer", "docker", "lines", "route", "sink", "doors"];
+    &["metrics", "stamp", "buffer", "template", "docker", "lines", "route", "sink", "doors"];
 /// What no stage may know. `sink` alone says how its records travel.
-const NOT_FOR_STAGES: &[&str] = &["io", "transport", "shard", "control", "admin"];
-const SINK_MAY_USE: &[&str] = &["Delivery", "StreamTarget", "DatagramTarget", "HostPort", "tls"];
+const NOT_FOR_STAGES: &[&str] = &["io", "spool", "transport", "shard", "control", "admin"];
+const SINK_MAY_USE: &[&str] =
+    &["Delivery", "StreamTarget", "DatagramTarget", "HostPort", "tls", "webhook"];
 
 const LINE_MAX: usize = 100;
 const FUNCTION_MAX: usize = 70;
 
 /// A file and its text.
+#[derive(Clone)]
 struct Source {
     /// Where it is, from the root of the project.
     path: PathBuf,
@@ -99,9 +111,18 @@ fn files(place: &str) -> Vec<Source> {
 
 /// The Rust files of the product.
 fn sources() -> Vec<Source> {
-    let mut sources = files("src");
+    rust_files("src")
+}
+
+/// Those that the style is for: the product's and the load-test harness's.
+fn styled() -> Vec<Source> {
+    [rust_files("src"), rust_files("loadtest/src")].concat()
+}
+
+fn rust_files(place: &str) -> Vec<Source> {
+    let mut sources = files(place);
     sources.retain(|source| source.path.extension().is_some_and(|ext| ext == "rs"));
-    assert!(sources.len() > 50, "where is the source?");
+    assert!(sources.len() > 15, "where is the source?");
     sources
 }
 
@@ -150,7 +171,7 @@ fn none(complaints: Vec<String>) {
 
 #[test]
 fn every_file_says_why_it_exists() {
-    let silent = sources().into_iter().filter(|source| !source.text.starts_with("//! "));
+    let silent = styled().into_iter().filter(|source| !source.text.starts_with("//! "));
     none(silent.map(|source| source.at(1)).collect());
 }
 
@@ -158,7 +179,7 @@ fn every_file_says_why_it_exists() {
 fn lines_and_functions_are_short() {
     let head = Regex::new(r"^( *)(pub(\([a-z]+\))? )?(const |async |unsafe )*fn (\w+)").unwrap();
     let mut complaints = Vec::new();
-    for source in sources() {
+    for source in styled() {
         let lines: Vec<&str> = source.text.lines().collect();
         for (at, line) in lines.iter().enumerate() {
             if line.chars().count() > LINE_MAX {
@@ -186,7 +207,7 @@ fn lines_and_functions_are_short() {
 fn nothing_is_left_for_later() {
     let marks = ["TODO", "FIXME", "XXX", "todo!", "unimplemented!", "dbg!"];
     let mut complaints = Vec::new();
-    for source in sources() {
+    for source in styled() {
         for (at, line) in source.text.lines().enumerate() {
             let word = |mark: &&str| Regex::new(&format!(r"\b{mark}")).unwrap().is_match(line);
             if let Some(mark) = marks.iter().find(|mark| line.contains(**mark) && word(mark)) {
@@ -198,10 +219,10 @@ fn nothing_is_left_for_later() {
 }
 
 #[test]
-fn unsafe_code_is_in_io_alone() {
+fn unsafe_code_is_in_sys_alone() {
     let word = Regex::new(r"\bunsafe\b").unwrap();
     let mut complaints = Vec::new();
-    for source in sources().iter().filter(|source| source.module() != "io") {
+    for source in styled().iter().filter(|source| !source.path.starts_with("src/sys")) {
         let places = source.code().filter(|(_, line)| word.is_match(line));
         complaints.extend(places.map(|(at, _)| source.at(at)));
     }
@@ -212,8 +233,29 @@ fn unsafe_code_is_in_io_alone() {
 fn stages_never_wait() {
     let waits = Regex::new(r"\.await\b|\basync\b|\bsleep\(").unwrap();
     let mut complaints = Vec::new();
-    for source in sources().iter().filter(|source| STAGES.contains(&source.module())) {
+    let stages = sources().into_iter().filter(|source| STAGES.contains(&source.module()));
+    for source in stages.filter(|source| !source.is_test()) {
         let places = source.code().filter(|(_, line)| waits.is_match(line));
+        complaints.extend(places.map(|(at, _)| source.at(at)));
+    }
+    none(complaints);
+}
+
+/// A simulation has clocks of its own. Tokio's is the runtime's.
+#[test]
+fn clocks_are_read_in_one_place() {
+    let reads = Regex::new(r"\b(?:Instant|SystemTime)::now\(\)|\.elapsed\(\)").unwrap();
+    let mut complaints = Vec::new();
+    let simulated = sources().into_iter().filter(|source| {
+        let path = source.path.to_str().unwrap();
+        let is_there = matches!(source.module(), "io" | "shard" | "transport");
+        (is_there || path.ends_with("control/watch.rs"))
+            && !path.contains("/webhook/")
+            && !path.ends_with("io/clock.rs")
+            && !source.text.contains("use tokio::time::{Instant")
+    });
+    for source in simulated {
+        let places = source.code().filter(|(_, line)| reads.is_match(line));
         complaints.extend(places.map(|(at, _)| source.at(at)));
     }
     none(complaints);
@@ -265,6 +307,27 @@ fn stages_know_nothing_of_what_is_around_them() {
     }
 }
 
+/// One that is not would be said to have no effect.
+#[test]
+fn every_option_that_is_read_is_in_the_table() {
+    let read = Regex::new(r#"\b(?:option|given|own|read|text|value)\(\s*"([a-z_.]+)""#).unwrap();
+    let sources = sources();
+    let table = sources.iter().find(|source| source.path.ends_with("config/table.rs")).unwrap();
+    let (mut complaints, mut options) = (Vec::new(), 0);
+    // What `admin` reads is of its clients.
+    let others = sources.iter().filter(|source| source.module() != "admin" && !source.is_test());
+    for source in others.filter(|source| source.path != table.path) {
+        let code: String = source.code().map(|(_, line)| format!("{line}\n")).collect();
+        for option in read.captures_iter(&code) {
+            options += 1;
+            let known = table.text.contains(&format!(".option(\"{}\")", &option[1]));
+            complaints.extend((!known).then(|| format!("{}: {option:?}", source.path.display())));
+        }
+    }
+    none(complaints);
+    assert!(options > 20, "{options}");
+}
+
 #[test]
 fn every_sink_is_in_the_table() {
     let sources = sources();
@@ -288,8 +351,17 @@ fn nothing_names_the_machine_it_was_written_on() {
     // Put together here, so that this file does not name them itself.
     let places = ["work", "tmp/wt"].map(|place| format!("/{place}/"));
     let mut complaints = Vec::new();
-    let parts =
-        ["src", "tests", "benches", "fuzz", "docs", "README.md", "CHANGELOG.md", "Cargo.toml"];
+    let parts = [
+        "src",
+        "tests",
+        "benches",
+        "fuzz",
+        "loadtest",
+        "docs",
+        "README.md",
+        "CHANGELOG.md",
+        "Cargo.toml",
+    ];
     for source in parts.iter().flat_map(|part| files(part)) {
         // Recorded from other programs: what they say of themselves is data.
         if source.path.starts_with("tests/conformance") {

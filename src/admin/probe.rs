@@ -1,8 +1,9 @@
-//! The client side of `/health`, for `logchute health`: an image without a shell has no `curl`.
+//! The client side of `/health`, for `logchute health` and for the image's `wget`: an image without
+//! a shell has no `curl`.
 //! Plain TCP on the standard library; runs before any runtime.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 /// The status line must come within so many bytes.
@@ -14,12 +15,27 @@ const HEADERS_MAX: usize = 32;
 /// The error is one line.
 pub fn health(listener: SocketAddr, limit: Duration) -> Result<(), String> {
     let address = reachable(listener);
-    let status = ask(address, Instant::now() + limit)
-        .map_err(|error| format!("health: no answer from {address}: {error}"))?;
-    if status == 200 {
-        return Ok(());
+    match ask(address, &address.to_string(), "/health", Instant::now() + limit) {
+        Ok(200) => Ok(()),
+        Ok(status) => Err(format!("health: {address} answers with status {status}")),
+        Err(error) => Err(format!("health: no answer from {address}: {error}")),
     }
-    Err(format!("health: {address} answers with status {status}"))
+}
+
+/// Whether the page `path` of `host` is there, within `limit` in all once the host's name is
+/// resolved: the first address that answers decides. The error is one line.
+pub fn spider(host: &str, port: u16, path: &str, limit: Duration) -> Result<(), String> {
+    let deadline = Instant::now() + limit;
+    let addresses = (host, port).to_socket_addrs();
+    let mut why = "its name has no address".to_owned();
+    for address in addresses.map_err(|error| format!("wget: {host}: {error}"))? {
+        match ask(address, &format!("{host}:{port}"), path, deadline) {
+            Ok(200..=299) => return Ok(()),
+            Ok(status) => return Err(format!("wget: {host}:{port} answers with status {status}")),
+            Err(error) => why = error.to_string(),
+        }
+    }
+    Err(format!("wget: no answer from {host}:{port}: {why}"))
 }
 
 /// Where a listener on every interface can be reached from here.
@@ -32,10 +48,10 @@ fn reachable(listener: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listener.port())
 }
 
-fn ask(address: SocketAddr, deadline: Instant) -> io::Result<u16> {
+fn ask(address: SocketAddr, host: &str, path: &str, deadline: Instant) -> io::Result<u16> {
     let mut stream = TcpStream::connect_timeout(&address, left(deadline)?)?;
     stream.set_write_timeout(Some(left(deadline)?))?;
-    let request = format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut head = Vec::new();
     let mut buffer = [0; 1024];
@@ -113,6 +129,19 @@ mod tests {
         assert_eq!(outcome(&[b"HTTP/1.1 2", b"00 OK\r\nA: b\r\n", b"\r\n"]), Ok(()));
         let sick = outcome(&[b"HTTP/1.1 503 Service Unavailable\r\n\r\n"]).unwrap_err();
         assert!(sick.ends_with("answers with status 503"), "{sick}");
+    }
+
+    #[test]
+    fn a_page_is_there_or_not() {
+        let asked = |pieces| {
+            let (address, server) = answering(pieces);
+            let outcome = spider("localhost", address.port(), "/x", Duration::from_secs(3));
+            server.join().unwrap();
+            outcome
+        };
+        assert_eq!(asked(&[b"HTTP/1.1 204 No Content\r\n\r\n"]), Ok(()));
+        let missing = asked(&[b"HTTP/1.1 404 Not Found\r\n\r\n"]).unwrap_err();
+        assert!(missing.ends_with("answers with status 404"), "{missing}");
     }
 
     #[test]

@@ -1,23 +1,54 @@
 //! The HTTP side over real TCP: what Logspout was recorded to answer, and clients that misbehave.
 
-use super::*;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream as Client;
+use tokio::net::{TcpListener, TcpStream as Client};
+use tokio::time::timeout;
+
+use super::answer::JSON;
+use super::server::{BODY_MAX, HEADER_MAX, HEADER_TIMEOUT};
+use super::*;
 
 struct Fixed {
     well: AtomicBool,
     metrics: String,
+    access: Access,
 }
 
 impl View for Fixed {
+    fn access(&self) -> &Access {
+        &self.access
+    }
+
+    fn ready(&self) -> Readiness {
+        Readiness::new(self.well.load(Relaxed), Vec::new())
+    }
+
+    fn routes(&self, _: bool) -> Vec<Definition> {
+        vec![Definition { id: "a b".into(), adapter: "raw".into(), ..Definition::default() }]
+    }
+
+    fn create_route(&self, route: Definition) -> Later<Result<Definition, Refused>> {
+        Box::pin(async { Ok(route) })
+    }
+
+    fn remove_route(&self, id: String) -> Later<bool> {
+        Box::pin(async move { id == "a b" })
+    }
+
     fn health(&self) -> Result<(), String> {
         if self.well.load(Relaxed) { Ok(()) } else { Err("the daemon is away".to_string()) }
     }
 
     fn metrics(&self, out: &mut String) {
         out.push_str(&self.metrics);
+    }
+
+    fn look_on(&self, _wish: Wish) -> Later<Result<Look, Refusal>> {
+        Box::pin(async { Err(Refusal::TooMany) })
     }
 }
 
@@ -30,7 +61,11 @@ fn with_server<F: Future<Output = ()>>(
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let view = Arc::new(Fixed { well: AtomicBool::new(true), metrics: metrics.to_string() });
+        let view = Arc::new(Fixed {
+            well: AtomicBool::new(true),
+            metrics: metrics.to_string(),
+            access: Access::new(None, true, None),
+        });
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let seen: Arc<dyn View> = Arc::clone(&view) as Arc<dyn View>;
         let server = tokio::spawn(serve(listener, seen, async {
@@ -136,6 +171,58 @@ fn metrics_are_for_reading() {
         assert_eq!(body(&ask(address, "HEAD", "/metrics", "").await), "");
         let answer = ask(address, "POST", "/metrics", "x").await;
         assert_eq!((status(&answer), header(&answer, "allow")), ("405", Some("GET, HEAD")));
+    });
+}
+
+#[test]
+fn ready_says_so_by_its_status() {
+    with_server("", |address, view| async move {
+        let answer = ask(address, "GET", "/ready", "").await;
+        assert_eq!((status(&answer), header(&answer, "content-type")), ("200", Some(JSON)));
+        let json = "{\n  \"ready\": true,\n  \"docker\": {\n    \"connected\": true\n  },\n  \
+                    \"routes\": []\n}\n";
+        assert_eq!(body(&answer), json);
+        view.well.store(false, Relaxed);
+        let answer = ask(address, "GET", "/ready", "").await;
+        assert_eq!((status(&answer), body(&answer)), ("503", &*json.replace("true", "false")));
+        let answer = ask(address, "DELETE", "/ready", "").await;
+        assert_eq!((status(&answer), header(&answer, "allow")), ("405", Some("GET, HEAD")));
+    });
+}
+
+/// What only the real program does is tested there; this is about the requests.
+#[test]
+fn requests_for_routes() {
+    with_server("", |address, _| async move {
+        for (method, path, sent, expected) in [
+            ("GET", "/routes/a%20b", "", "200"),
+            ("GET", "/routes/a+b", "", "404"),
+            ("GET", "/routes/a%2", "", "404"),
+            ("GET", "/routes/a%2fb", "", "404"),
+            ("GET", "/routes/%ff", "", "404"),
+            ("DELETE", "/routes/a%20b", "", "200"),
+            ("DELETE", "/routes/%2e%2e%2fa", "", "404"),
+            ("DELETE", "/routes/", "", "404"),
+            ("POST", "/routes", "{} and more", "201"),
+            ("POST", "/routes", "", "400"),
+            ("POST", "/routesx", "{}", "404"),
+        ] {
+            let answer = ask(address, method, path, sent).await;
+            assert_eq!(status(&answer), expected, "{method} {path}: {answer}");
+        }
+        let answer = ask(address, "GET", "/routes/../routes", "").await;
+        assert_eq!((status(&answer), header(&answer, "location")), ("301", Some("/routes")));
+        let answer = ask(address, "PATCH", "/routes", "").await;
+        assert_eq!((status(&answer), header(&answer, "allow")), ("405", Some("GET, POST")));
+        let answer = ask(address, "PUT", "/routes/x", "").await;
+        assert_eq!((status(&answer), header(&answer, "allow")), ("405", Some("GET, DELETE")));
+        let mut client = Client::connect(address).await.unwrap();
+        let head = "POST /routes HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n";
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.write_all(&vec![b' '; BODY_MAX + 1]).await.unwrap();
+        let mut start = [0; 12];
+        client.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 413");
     });
 }
 

@@ -2,6 +2,7 @@
 //! and ends nothing: that is for `main` to do.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction};
@@ -9,7 +10,7 @@ use clap::{Arg, ArgAction};
 use super::env::Env;
 use super::load::{self, Loaded};
 use super::table::{SETTINGS, Setting, Value};
-use super::{ConfigError, HttpSettings};
+use super::{ConfigError, HttpSettings, wget};
 
 /// Exit code: done, or stopped by a signal with everything delivered.
 pub const EXIT_OK: u8 = 0;
@@ -23,16 +24,17 @@ const WORDS: &str = "ROUTE_URI";
 
 const USAGE: &str = "\
 logchute [OPTIONS] [ROUTE_URI]...
-       logchute check [OPTIONS] [ROUTE_URI]...
+       logchute check | slack-test [OPTIONS] [ROUTE_URI]...
        logchute health | settings";
 
 const AFTER_HELP: &str = "\
 Routes: ADAPTER[+TRANSPORT]://ADDRESS[?OPTION=VALUE&...], e.g. syslog+tcp://logs:514
 
 Commands:
-  check     check the configuration and that the daemon answers, then exit
-  health    ask the listener of a running logchute for /health (for HEALTHCHECK)
-  settings  print every setting: variables, flags, options of routes
+  check       check the configuration and that the daemon answers, then exit
+  slack-test  send one message to each webhook, say what came back, then exit; webhook-test too
+  health      ask the listener of a running logchute for /health (for HEALTHCHECK)
+  settings    print every setting: variables, flags, options of routes
 
 Exit codes:
   0  done; stopped by SIGTERM or SIGINT with every line delivered
@@ -46,8 +48,12 @@ pub enum Command {
     Run(Loaded),
     /// Check that what was configured can work.
     Check(Loaded),
+    /// Send one message over each route to Slack or another webhook.
+    SlackTest(Loaded),
     /// Ask the listener that these settings describe.
     Health(HttpSettings),
+    /// Ask whether this page is there.
+    Spider(wget::Page),
     /// Print [`super::table::text`].
     Settings,
     /// Print this on standard output and exit with this code.
@@ -80,10 +86,16 @@ pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: &dyn Env,
 ) -> Result<Command, ConfigError> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if args.first().is_some_and(|name| Path::new(name).file_name() == Some(wget::NAME.as_ref())) {
+        let words: Vec<_> = args[1..].iter().map(|word| word.to_string_lossy()).collect();
+        return wget::parse(words.iter().map(|word| &**word)).map(Command::Spider);
+    }
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => return answer(&error),
     };
+    let with_routes = |routes, cli: CliArgs| load::load(&CliArgs { routes, ..cli }, env);
     let mut cli = CliArgs::default();
     for flag in SETTINGS.iter().filter_map(|setting| setting.flag) {
         if let Some(value) = matches.get_one::<String>(flag) {
@@ -94,12 +106,13 @@ pub fn parse(
     let first = words.next();
     let rest: Vec<String> = words.collect();
     match first.as_deref() {
-        Some("check") => load::load(&CliArgs { routes: rest, ..cli }, env).map(Command::Check),
+        Some("check") => with_routes(rest, cli).map(Command::Check),
+        Some("slack-test" | "webhook-test") => with_routes(rest, cli).map(Command::SlackTest),
         Some("health") => alone("health", &rest).and_then(|()| health(&cli, env)),
         Some("settings") => alone("settings", &rest).map(|()| Command::Settings),
         _ => {
             let routes = first.into_iter().chain(rest).collect();
-            load::load(&CliArgs { routes, ..cli }, env).map(Command::Run)
+            with_routes(routes, cli).map(Command::Run)
         }
     }
 }

@@ -2,19 +2,23 @@
 //! says what is wrong. Contacts nothing and reads no file but what [`Env`] reads.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tracing_subscriber::filter::EnvFilter;
 
 use super::cli::CliArgs;
 use super::env::{Env, HOST_HOSTNAME, MapEnv};
-use super::table::{self, Group, Setting};
+use super::table::{self, FileEnd, Setting};
 use super::{
-    BUFFER_RANGE, ConfigError, DockerSettings, ExcludeLabel, FollowSettings, Framing, HttpSettings,
-    IoChoice, MAX_LINE_RANGE, SHARDS_MAX, Settings, SyslogFormat, SyslogSettings, TlsSettings,
-    value,
+    ApiSettings, BUFFER_RANGE, ConfigError, DockerSettings, ExcludeLabel, FollowSettings, Framing,
+    HttpSettings, IoChoice, MAX_LINE_RANGE, MessageTemplates, MultilineSettings, Precision,
+    ProxySettings, RoutesApi, SHARDS_MAX, Settings, SlackSettings, SyslogFormat, SyslogSettings,
+    Timestamp, TlsSettings, Token, WebhookSettings, multiline, value,
 };
+use crate::buffer::Overflow;
 use crate::docker::request::Version;
 use crate::route::uri::{self, parse_routes};
 use crate::route::{RouteSpec, Selector};
@@ -49,26 +53,58 @@ pub fn load(cli: &CliArgs, env: &dyn Env) -> Result<Loaded, ConfigError> {
     let reader = Reader { cli, env };
     let (max_line_least, max_line_most) = MAX_LINE_RANGE;
     let (buffer_least, buffer_most) = BUFFER_RANGE;
+    let routes = reader.routes()?;
     let settings = Settings {
         docker: reader.docker()?,
         follow: reader.follow()?,
-        routes: reader.routes()?,
+        routes_given: routes.is_some(),
+        routes: routes.unwrap_or_else(|| vec![console_route()]),
+        raw_format: reader.text(&table::RAW_FORMAT)?,
         syslog: reader.syslog()?,
+        slack: reader.slack()?,
+        webhook: reader.webhook()?,
+        proxy: reader.proxy()?,
+        multiline: reader.multiline()?,
         tls: reader.tls()?,
         buffer: reader
             .value(&table::BUFFER, |text| value::size_within(text, buffer_least, buffer_most))?,
         max_line: reader.value(&table::MAX_LINE, |text| {
             value::size_within(text, max_line_least, max_line_most)
         })?,
+        overflow: reader.value(&table::OVERFLOW, str::parse::<Overflow>)?,
+        spool_dir: reader.value(&table::SPOOL_DIR, super::spool_dir)?,
+        spool_max: reader.value(&table::SPOOL_MAX, super::spool_max)?,
+        resend: reader.value(&table::RESEND, value::boolean)?,
+        timestamp: reader.value(&table::TIMESTAMP, str::parse::<Timestamp>)?,
+        silence: reader.value(&table::INACTIVITY_TIMEOUT, value::duration).map(silence)?,
+        read_wait: reader.value(&table::READ_WAIT, read_wait)?,
         shards: reader.value(&table::SHARDS, shards)?,
         io: reader.value(&table::IO, str::parse::<IoChoice>)?,
         http: reader.http()?,
+        api: reader.api()?,
+        state_dir: reader.text(&table::STATE_DIR)?.map(PathBuf::from),
         drain_timeout: reader.value(&table::DRAIN_TIMEOUT, value::duration)?,
     };
-    check_routes(&settings)?;
-    let mut warnings = reader.unsupported()?;
-    warnings.extend(reader.misread()?);
-    warnings.extend(unknown_options(&settings.routes));
+    for route in &settings.routes {
+        settings.buffer_of(route)?;
+        settings.resend_of(route)?;
+        settings.spool_of(route)?;
+        settings.overflow_of(route)?;
+        settings.multiline_of(route)?;
+    }
+    let mut warnings = reader.misread()?;
+    warnings.extend(settings.routes.iter().flat_map(unknown_options));
+    for route in settings.routes.iter().filter(|route| route.sink() == "slack") {
+        if settings.slack.webhook_url.is_none() && route.given("slack.webhook_url").is_none() {
+            warnings.push(format!(
+                "route {}: SLACK_WEBHOOK_URL is not set, so messages go to https://{}/; set it to \
+                 the URL of an incoming webhook, or to its path",
+                route.id, route.address
+            ));
+        }
+        let filter = route.given("slack.message_filter").unwrap_or_default();
+        warnings.extend(quoted(&format!("route {}: slack.message_filter", route.id), filter));
+    }
     Ok(Loaded { settings, log: reader.log()?, warnings, notes: reader.notes()? })
 }
 
@@ -127,7 +163,33 @@ impl Reader<'_> {
         }
         let Some(name) = setting.env else { return Ok(None) };
         let given = |text| Given { origin: name.to_string(), text, secret };
-        Ok(self.env.get(name)?.map(given))
+        let text = self.env.get(name)?;
+        let Some(variable) = table::file_variable(setting) else { return Ok(text.map(given)) };
+        let Some(path) = self.env.get(&variable)? else { return Ok(text.map(given)) };
+        if text.is_some() {
+            let complaint = format!("{name} and {variable} are both set; unset one of them");
+            return Err(ConfigError::new(complaint));
+        }
+        let text = self.file(setting, &variable, &path)?;
+        Ok(Some(text).filter(|text| !text.is_empty()).map(given))
+    }
+
+    /// The value that the file at `path` holds.
+    fn file(&self, setting: &Setting, variable: &str, path: &str) -> Result<String, ConfigError> {
+        let error = |complaint: &str| {
+            let shown = shown(path);
+            ConfigError::new(format!("{variable}: {shown} {complaint}"))
+        };
+        let bytes = self.env.file(path).map_err(|reason| {
+            error(&format!("cannot be read ({reason}); name a file that logchute may read"))
+        })?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| error("is not UTF-8; write it in UTF-8"))?;
+        if setting.file == Some(FileEnd::Kept) {
+            return Ok(text);
+        }
+        let line = text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+        Ok(line.unwrap_or(&text).to_string())
     }
 
     fn is_given(&self, setting: &Setting) -> Result<bool, ConfigError> {
@@ -187,8 +249,9 @@ impl Reader<'_> {
         Ok(Vec::new())
     }
 
-    /// Arguments win over `ROUTE_URIS`; ids count the routes in the order given.
-    fn routes(&self) -> Result<Vec<RouteSpec>, ConfigError> {
+    /// Arguments win over `ROUTE_URIS`; ids count the routes in the order given. `None` if there
+    /// are none.
+    fn routes(&self) -> Result<Option<Vec<RouteSpec>>, ConfigError> {
         let arguments: Vec<&str> = self
             .cli
             .routes
@@ -202,7 +265,7 @@ impl Reader<'_> {
             None => ("ROUTE_URI".to_string(), arguments.join(",")),
         };
         if text.is_empty() {
-            return Ok(vec![console_route()]);
+            return Ok(None);
         }
         let refused = RefCell::new(None);
         let lookup = |name: &str| {
@@ -224,21 +287,112 @@ impl Reader<'_> {
         for (position, route) in routes.iter_mut().enumerate() {
             route.id = position.to_string();
         }
-        Ok(routes)
+        Ok(Some(routes))
     }
 
     fn syslog(&self) -> Result<SyslogSettings, ConfigError> {
         let structured_data = match self.given(&table::SYSLOG_STRUCTURED_DATA)? {
             Some(given) if given.text != table::SYSLOG_STRUCTURED_DATA.default => {
-                given.parse(no_template)?
+                given.parse(printable)?
             }
             _ => String::new(),
         };
+        let mut templates = BTreeMap::new();
+        for (field, setting) in [
+            ("priority", &table::SYSLOG_PRIORITY),
+            ("timestamp", &table::SYSLOG_TIMESTAMP),
+            ("hostname", &table::SYSLOG_HOSTNAME),
+            ("tag", &table::SYSLOG_TAG),
+            ("pid", &table::SYSLOG_PID),
+            ("data", &table::SYSLOG_DATA),
+        ] {
+            templates.extend(self.text(setting)?.map(|text| (field, text)));
+        }
         Ok(SyslogSettings {
             format: self.value(&table::SYSLOG_FORMAT, str::parse::<SyslogFormat>)?,
             framing: self.value(&table::SYSLOG_TCP_FRAMING, str::parse::<Framing>)?,
+            precision: self
+                .given(&table::SYSLOG_PRECISION)?
+                .map(|given| given.parse(str::parse::<Precision>))
+                .transpose()?,
             structured_data,
+            templates,
             host_hostname: self.host_hostname()?,
+        })
+    }
+
+    fn slack(&self) -> Result<SlackSettings, ConfigError> {
+        Ok(SlackSettings {
+            webhook_url: self.text(&table::SLACK_WEBHOOK_URL)?,
+            message_filter: self.text(&table::SLACK_MESSAGE_FILTER)?,
+            templates: MessageTemplates {
+                title: self.text(&table::SLACK_TITLE_TEMPLATE)?,
+                message: self.text(&table::SLACK_MESSAGE_TEMPLATE)?,
+                link: self.text(&table::SLACK_LINK_TEMPLATE)?,
+                color: self.text(&table::SLACK_COLOR_TEMPLATE)?,
+            },
+            blocks: self.value(&table::SLACK_BLOCKS, value::boolean)?,
+            environment: self.environment(),
+        })
+    }
+
+    /// What templates may show of the environment: whoever may make a route could have our own
+    /// secrets sent to himself.
+    fn environment(&self) -> BTreeMap<String, String> {
+        let mut environment = self.env.all();
+        environment.retain(|name, _| !table::is_secret(name));
+        environment
+    }
+
+    fn webhook(&self) -> Result<WebhookSettings, ConfigError> {
+        let mut given = BTreeMap::new();
+        for setting in [
+            &table::WEBHOOK_URL,
+            &table::WEBHOOK_PRESET,
+            &table::WEBHOOK_BODY,
+            &table::WEBHOOK_HEADERS,
+            &table::WEBHOOK_METHOD,
+            &table::WEBHOOK_CONTENT_TYPE,
+            &table::WEBHOOK_RATE,
+            &table::WEBHOOK_BURST,
+        ] {
+            given.extend(setting.option.zip(self.text(setting)?));
+        }
+        let templates = MessageTemplates {
+            title: self.text(&table::WEBHOOK_TITLE_TEMPLATE)?,
+            message: self.text(&table::WEBHOOK_MESSAGE_TEMPLATE)?,
+            link: self.text(&table::WEBHOOK_LINK_TEMPLATE)?,
+            color: self.text(&table::WEBHOOK_COLOR_TEMPLATE)?,
+        };
+        Ok(WebhookSettings { given, templates })
+    }
+
+    /// As Go reads them: both spellings, the upper-case one first.
+    fn proxy(&self) -> Result<ProxySettings, ConfigError> {
+        let either = |setting: &Setting| match self.text(setting)? {
+            Some(text) => Ok(Some(text)),
+            None => self.env.get(&setting.env.unwrap_or_default().to_ascii_lowercase()),
+        };
+        Ok(ProxySettings {
+            https: either(&table::HTTPS_PROXY)?,
+            http: either(&table::HTTP_PROXY)?,
+            except: either(&table::NO_PROXY)?.unwrap_or_default(),
+        })
+    }
+
+    fn multiline(&self) -> Result<MultilineSettings, ConfigError> {
+        let preset = self.given(&table::MULTILINE_PRESET)?;
+        let mode = self.given(&table::MULTILINE_MATCH)?;
+        let separator = self.text(&table::MULTILINE_SEPARATOR)?;
+        Ok(MultilineSettings {
+            enable_default: self.value(&table::MULTILINE_ENABLE_DEFAULT, value::go_boolean)?,
+            preset: preset.map(|given| given.parse(str::parse)).transpose()?,
+            pattern: self.text(&table::MULTILINE_PATTERN)?,
+            mode: mode.map(|given| given.parse(multiline::mode)).transpose()?,
+            flush_after: self.value(&table::MULTILINE_FLUSH_AFTER, multiline::flush_after)?,
+            separator: separator.unwrap_or_else(|| "\n".to_string()),
+            bytes_max: self.value(&table::MULTILINE_MAX_BYTES, multiline::bytes)?,
+            lines_max: self.value(&table::MULTILINE_MAX_LINES, multiline::lines)?,
         })
     }
 
@@ -251,7 +405,6 @@ impl Reader<'_> {
         if name.chars().any(char::is_control) {
             return Err(error("has several lines; write the host's name alone"));
         }
-        no_template(name).map_err(|complaint| error(&complaint))?;
         Ok(Some(name.to_string()).filter(|name| !name.is_empty()))
     }
 
@@ -302,6 +455,18 @@ impl Reader<'_> {
         Ok(Some(HttpSettings { address: SocketAddr::new(ip, port), asked: true }))
     }
 
+    fn api(&self) -> Result<ApiSettings, ConfigError> {
+        let token = self.given(&table::HTTP_TOKEN)?;
+        let routes = self.given(&table::ROUTES_API)?;
+        let path = self.text(&table::ROUTESPATH)?;
+        Ok(ApiSettings {
+            token: token.map(|given| given.parse(str::parse::<Token>)).transpose()?,
+            routes: routes.map(|given| given.parse(str::parse::<RoutesApi>)).transpose()?,
+            routes_path_given: path.is_some(),
+            routes_path: path.map_or_else(|| table::ROUTESPATH.default.into(), PathBuf::from),
+        })
+    }
+
     /// `DEBUG` makes logchute talk, not the libraries under it.
     fn log(&self) -> Result<LogSettings, ConfigError> {
         let filter = match self.given(&table::LOG)? {
@@ -310,21 +475,6 @@ impl Reader<'_> {
             None => table::LOG.default.to_string(),
         };
         Ok(LogSettings { filter, color: !self.is_given(&table::NO_COLOR)? })
-    }
-
-    /// Variables of Logspout that would have an effect there and have none here.
-    fn unsupported(&self) -> Result<Vec<String>, ConfigError> {
-        let mut warnings = Vec::new();
-        for setting in table::of_group(Group::Unsupported) {
-            if let Some(given) = self.given(setting)? {
-                warnings.push(format!(
-                    "{} is set, but this version does not use it ({}); unset it to be rid of \
-                     this warning",
-                    given.origin, setting.meaning
-                ));
-            }
-        }
-        Ok(warnings)
     }
 
     /// Values that Logspout takes without a word, but not for what their writer meant.
@@ -339,6 +489,9 @@ impl Reader<'_> {
                     shown(&given.text)
                 ));
             }
+        }
+        if let Some(given) = self.given(&table::SLACK_MESSAGE_FILTER)? {
+            warnings.extend(quoted(&given.origin, &given.text));
         }
         if let Some(given) = self.given(&table::TAIL)?
             && tail(&given.text).is_none()
@@ -361,12 +514,17 @@ impl Reader<'_> {
             given.parse(|text| value::number_within(text, 0, i64::MAX as u64))?;
             notes.push("RETRY_COUNT has no effect: reconnecting never ends".to_string());
         }
-        if let Some(given) = self.given(&table::INACTIVITY_TIMEOUT)? {
-            given.parse(value::duration)?;
-            notes.push("INACTIVITY_TIMEOUT has no effect: quiet streams stay open".to_string());
-        }
         Ok(notes)
     }
+}
+
+/// After how much silence a stream is asked about. Logspout's default of nothing means that it
+/// leaves silent streams alone; a question a minute harms none, and less than a moment is no
+/// silence.
+fn silence(given: Duration) -> Duration {
+    const USUAL: Duration = Duration::from_secs(60);
+    const LEAST: Duration = Duration::from_millis(100);
+    if given.is_zero() { USUAL } else { given.max(LEAST) }
 }
 
 /// The route of whoever gives none: every line to the terminal.
@@ -381,43 +539,49 @@ fn console_route() -> RouteSpec {
     }
 }
 
-/// Checks what the routes' options have in common; the rest is for the sinks to check.
-fn check_routes(settings: &Settings) -> Result<(), ConfigError> {
-    for route in &settings.routes {
-        settings.buffer_of(route)?;
-        for name in ["append_tag", "structured_data"] {
-            // The value may hold a token: it is not shown.
-            route.option(name).map_or(Ok(String::new()), no_template).map_err(|complaint| {
-                ConfigError::new(format!("route {}: {name}: the value {complaint}", route.id))
-            })?;
+/// Warnings about options of a route that nothing reads: a slip of the pen, most likely.
+pub fn unknown_options(route: &RouteSpec) -> Vec<String> {
+    let options = table::SETTINGS.iter().filter_map(|setting| setting.option);
+    let (joining, others): (Vec<_>, Vec<_>) =
+        options.partition(|option| option.starts_with("multiline."));
+    let known = if route.is_multiline() { [others, joining.clone()].concat() } else { others };
+    let warning = |name: String| {
+        let RouteSpec { id, adapter, .. } = route;
+        if joining.contains(&&*name) {
+            return format!(
+                "route {id}: option {name} joins no lines here; write multiline+{adapter}"
+            );
         }
-    }
-    Ok(())
-}
-
-/// Options that nothing reads: a slip of the pen, most likely.
-fn unknown_options(routes: &[RouteSpec]) -> Vec<String> {
-    let known: Vec<&str> = table::SETTINGS.iter().filter_map(|setting| setting.option).collect();
-    let warning = |route: &RouteSpec, name: String| {
-        let (id, name) = (&route.id, shown(&name));
-        format!("route {id}: option {name} is not known and has no effect; see logchute settings")
+        let name = shown(&name);
+        let more = match route.sink() {
+            "webhook" => "; a query of the webhook's own belongs into WEBHOOK_URL",
+            _ => "",
+        };
+        let what = "is not known and has no effect; see logchute settings";
+        format!("route {id}: option {name} {what}{more}")
     };
-    routes
-        .iter()
-        .flat_map(|route| {
-            let unknown = uri::unknown_options(route, &known);
-            unknown.into_iter().map(|name| warning(route, name))
-        })
-        .collect()
+    uri::unknown_options(route, &known).into_iter().map(warning).collect()
 }
 
-fn no_template(text: &str) -> Result<String, String> {
-    if text.contains("{{") {
-        return Err("is a template ({{...}}), which this version does not support; write plain \
-                    text"
-            .to_string());
+/// What to say of an expression between quotation marks: hardly anybody means them. Compose passes
+/// those of a list's entry (`- NAME="value"`) on.
+fn quoted(origin: &str, text: &str) -> Option<String> {
+    let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    let inner = text.strip_prefix(quote)?.strip_suffix(quote)?;
+    (!inner.contains(quote)).then(|| {
+        format!(
+            "{origin}: begins and ends with {quote}, which is part of the expression here, so \
+             that only lines with these quotes match; write it without them"
+        )
+    })
+}
+
+/// Text for the head of a record, which a control character would end.
+fn printable(text: &str) -> Result<String, String> {
+    match text.contains(char::is_control) {
+        true => Err("has a control character; write it without".to_string()),
+        false => Ok(text.to_string()),
     }
-    Ok(text.to_string())
 }
 
 fn api_version(text: &str) -> Result<String, String> {
@@ -450,6 +614,16 @@ fn log_drivers(text: &str) -> Result<Option<Vec<String>>, String> {
         return Err("names no log driver; write e.g. json-file,local or all".to_string());
     }
     Ok(if names.iter().any(|name| name == "all") { None } else { Some(names) })
+}
+
+/// Beyond this it would cost more in latency than it could save.
+const READ_WAIT_MAX: Duration = Duration::from_millis(10);
+
+fn read_wait(text: &str) -> Result<Duration, String> {
+    value::duration(text)
+        .ok()
+        .filter(|&wait| wait <= READ_WAIT_MAX)
+        .ok_or_else(|| "is not a wait; write e.g. 500us, at most 10ms, or 0 for none".into())
 }
 
 /// `auto`: as many as the cgroup's quota and the affinity mask leave cores.

@@ -25,7 +25,21 @@ pub struct Setting {
     pub group: Group,
     /// The value may hold a token: it is never printed.
     pub secret: bool,
+    /// The variable with `_FILE` behind its name is read too: it names a file with the value.
+    pub file: Option<FileEnd>,
 }
+
+/// What becomes of the line break at the end of a file that holds a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileEnd {
+    /// One is left out: it is the editor's, not the value's.
+    Dropped,
+    /// It is a part of the value.
+    Kept,
+}
+
+/// What stands behind a variable's name where the value is in a file, as in Docker's own images.
+pub const FILE_SUFFIX: &str = "_FILE";
 
 /// What a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,25 +73,31 @@ pub enum Group {
     Resources,
     /// Defaults of syslog routes.
     Syslog,
+    /// Defaults of Slack routes.
+    Slack,
+    /// Defaults of routes to other webhooks.
+    Webhook,
+    /// Defaults of routes that join lines.
+    Multiline,
     /// TLS to receivers.
     Tls,
     /// The HTTP listener and logchute's own log.
     Operation,
-    /// Variables of Logspout that have no effect in this version.
-    Unsupported,
 }
 
 impl Group {
     /// Every group, in the order of the reference.
-    pub const ALL: [Group; 8] = [
+    pub const ALL: [Group; 10] = [
         Group::Routes,
         Group::Docker,
         Group::Containers,
         Group::Resources,
         Group::Syslog,
+        Group::Slack,
+        Group::Webhook,
+        Group::Multiline,
         Group::Tls,
         Group::Operation,
-        Group::Unsupported,
     ];
 
     /// The chapter's heading.
@@ -88,9 +108,11 @@ impl Group {
             Group::Containers => "Containers",
             Group::Resources => "Memory, threads, time",
             Group::Syslog => "Syslog",
+            Group::Slack => "Slack",
+            Group::Webhook => "Other webhooks, and proxies for all of them",
+            Group::Multiline => "Joined lines (multiline+ routes)",
             Group::Tls => "TLS to receivers",
             Group::Operation => "HTTP listener and log",
-            Group::Unsupported => "Accepted with a warning, not used yet",
         }
     }
 }
@@ -98,7 +120,8 @@ impl Group {
 impl Setting {
     const fn new(group: Group, value: Value, default: &'static str, meaning: &'static str) -> Self {
         let (env, flag, option) = (None, None, None);
-        Setting { env, flag, option, value, default, meaning, group, secret: false }
+        let (secret, file) = (false, None);
+        Setting { env, flag, option, value, default, meaning, group, secret, file }
     }
 
     const fn env(mut self, name: &'static str) -> Setting {
@@ -116,15 +139,14 @@ impl Setting {
         self
     }
 
-    const fn secret(mut self) -> Setting {
-        self.secret = true;
+    const fn file(mut self, end: FileEnd) -> Setting {
+        self.file = Some(end);
         self
     }
 
-    /// A variable of Logspout that has no effect yet. All count as secret: nothing of their
-    /// values is of interest, and some hold tokens.
-    const fn unsupported(name: &'static str, meaning: &'static str) -> Setting {
-        Setting::new(Group::Unsupported, Value::Text("TEXT"), "", meaning).env(name).secret()
+    const fn secret(mut self) -> Setting {
+        self.secret = true;
+        self
     }
 }
 
@@ -142,7 +164,10 @@ macro_rules! table {
     };
 }
 
-use Group::{Containers, Docker, Operation, Resources, Routes, Syslog, Tls};
+use FileEnd::{Dropped, Kept};
+use Group::{
+    Containers, Docker, Multiline, Operation, Resources, Routes, Slack, Syslog, Tls, Webhook,
+};
 use Value::{Switch, Text};
 
 #[rustfmt::skip] // One row is one setting: rustfmt would spread each over eight lines.
@@ -196,32 +221,175 @@ table! {
     MAX_LINE = Setting::new(Resources, Text("SIZE"), "1MiB",
         "cut longer lines into marked parts; 1KiB to 64MiB").env("MAX_LINE").flag("max-line");
     BUFFER = Setting::new(Resources, Text("SIZE"), "16MiB",
-        "memory of a route; if full, the oldest lines go; min 64KiB")
+        "memory of a route; if it is full: see OVERFLOW; min 64KiB")
         .env("BUFFER").flag("buffer").option("buffer");
+    OVERFLOW = Setting::new(Resources, Text("POLICY"), "block",
+        "if BUFFER is full: block (read on later, from the log), drop-oldest, drop-newest")
+        .env("OVERFLOW").option("overflow");
+    SPOOL_DIR = Setting::new(Resources, Text("DIR"), "off",
+        "lines that BUFFER has no room for wait there, in a folder for each route; or off")
+        .env("SPOOL_DIR").option("spool");
+    SPOOL_MAX = Setting::new(Resources, Text("SIZE"), "1GiB",
+        "what each route may have there; if full, see OVERFLOW; min 1MiB")
+        .env("SPOOL_MAX").option("spool.max");
+    RESEND = Setting::new(Resources, Switch, "true",
+        "after a lost connection, send again what its receiver's host has not acknowledged")
+        .env("RESEND").option("resend");
+    TIMESTAMP = Setting::new(Resources, Text("CLOCK"), "receive",
+        "a line's time: receive, by our clock when it is read; daemon, by that of the daemon")
+        .env("TIMESTAMP");
+    READ_WAIT = Setting::new(Resources, Text("TIME"), "500us",
+        "pause before a busy stream is read; 0: none; max 10ms")
+        .env("READ_WAIT").flag("read-wait");
     SHARDS = Setting::new(Resources, Text("COUNT"), "auto",
         "threads that carry lines, 1 to 256; auto: one per core").env("SHARDS").flag("shards");
     IO = Setting::new(Resources, Text("DRIVER"), "auto",
-        "ring (io_uring), poll (epoll), or auto: ring where it works")
+        "ring (io_uring), poll (epoll), or auto: the cheaper, poll")
         .env("LOGCHUTE_IO").flag("io");
+    STATE_DIR = Setting::new(Resources, Text("DIR"), "none",
+        "folder that keeps how far lines are delivered, for a restart")
+        .env("STATE_DIR").flag("state-dir");
     DRAIN_TIMEOUT = Setting::new(Resources, Text("TIME"), "5s",
         "how long to go on delivering after SIGTERM; 24h at most")
         .env("DRAIN_TIMEOUT").flag("drain-timeout");
     RETRY_COUNT = Setting::new(Resources, Text("COUNT"), "10",
         "accepted and checked; has no effect: reconnecting never ends").env("RETRY_COUNT");
     INACTIVITY_TIMEOUT = Setting::new(Resources, Text("TIME"), "0",
-        "accepted and checked; has no effect: quiet streams need no restart")
+        "ask the daemon about a stream that is silent for so long, lest it hangs; 0: 1 minute")
         .env("INACTIVITY_TIMEOUT");
+
+    RAW_FORMAT = Setting::new(Routes, Text("TEMPLATE"), "the line and a newline",
+        "raw records: Go's {{.Data}}, or %{.Data}; also .Source .Time .Container .Service, toJSON")
+        .env("RAW_FORMAT").option("raw.format").file(Kept);
+
+    COLORS = Setting::new(Routes, Text("WHEN"), "auto",
+        "of console: on, off, or auto: on a terminal, unless NO_COLOR is set").option("colors");
 
     SYSLOG_FORMAT = Setting::new(Syslog, Text("FORMAT"), "rfc5424",
         "rfc5424 or rfc3164").env("SYSLOG_FORMAT").option("syslog.format");
     SYSLOG_TCP_FRAMING = Setting::new(Syslog, Text("FRAMING"), "traditional",
         "on byte streams: traditional (newline) or octet-counted")
         .env("SYSLOG_TCP_FRAMING").option("syslog.framing");
+    SYSLOG_PRECISION = Setting::new(Syslog, Text("PRECISION"),
+        "seconds, as Logspout; micros over RELP",
+        "TIMESTAMP in whole seconds, or with six digits behind the point: seconds or micros")
+        .env("SYSLOG_PRECISION").option("syslog.precision");
     SYSLOG_STRUCTURED_DATA = Setting::new(Syslog, Text("TEXT"), "-",
         "what stands between the brackets of STRUCTURED-DATA")
-        .env("SYSLOG_STRUCTURED_DATA").option("structured_data").secret();
+        .env("SYSLOG_STRUCTURED_DATA").option("structured_data").file(Dropped).secret();
+    STRUCTURED_DATA = Setting::new(Syslog, Text("TEXT"), "structured_data",
+        "the same, by the name that the other options of syslog routes have")
+        .option("syslog.structured_data").secret();
+    SYSLOG_PRIORITY = Setting::new(Syslog, Text("TEMPLATE"), "{{.Priority}}",
+        "PRI; templates: .Container .Service .Task .Node .Stack .Data .Time .Hostname ...")
+        .env("SYSLOG_PRIORITY").option("syslog.priority").file(Dropped);
+    SYSLOG_TIMESTAMP = Setting::new(Syslog, Text("TEMPLATE"), "{{.Timestamp}}",
+        "TIMESTAMP, e.g. {{.Time.Format \"Jan _2 15:04:05\"}}")
+        .env("SYSLOG_TIMESTAMP").option("syslog.timestamp").file(Dropped);
+    SYSLOG_HOSTNAME = Setting::new(Syslog, Text("TEMPLATE"), "{{.Container.Config.Hostname}}",
+        "HOSTNAME; the text of /etc/host_hostname wins over it")
+        .env("SYSLOG_HOSTNAME").option("syslog.hostname").file(Dropped);
+    SYSLOG_TAG = Setting::new(Syslog, Text("TEMPLATE"), "{{.ContainerName}}",
+        "the tag, and then without append_tag")
+        .env("SYSLOG_TAG").option("syslog.tag").file(Dropped);
+    SYSLOG_PID = Setting::new(Syslog, Text("TEMPLATE"), "{{.Container.State.Pid}}",
+        "PROCID").env("SYSLOG_PID").option("syslog.pid").file(Dropped);
+    SYSLOG_DATA = Setting::new(Syslog, Text("TEMPLATE"), "{{.Data}}",
+        "MSG").env("SYSLOG_DATA").option("syslog.data").file(Dropped);
     APPEND_TAG = Setting::new(Syslog, Text("TEXT"), "nothing",
         "what the tag has after the container's name").option("append_tag");
+
+    SLACK_WEBHOOK_URL = Setting::new(Slack, Text("URL"), "/",
+        "the incoming webhook: https://HOST/PATH, or its path on the route's host; never shown")
+        .env("SLACK_WEBHOOK_URL").option("slack.webhook_url").file(Dropped).secret();
+    SLACK_MESSAGE_FILTER = Setting::new(Slack, Text("REGEX"), "every line",
+        "only lines that the expression matches, besides filter.match; empty lines never")
+        .env("SLACK_MESSAGE_FILTER").option("slack.message_filter");
+    SLACK_TITLE_TEMPLATE = Setting::new(Slack, Text("TEMPLATE"), "{{.Message.Container.Name}}",
+        "title of a message")
+        .env("SLACK_TITLE_TEMPLATE").option("slack.title_template").file(Dropped);
+    SLACK_MESSAGE_TEMPLATE = Setting::new(Slack, Text("TEMPLATE"), "{{.Message.Data}}",
+        "text of a message")
+        .env("SLACK_MESSAGE_TEMPLATE").option("slack.message_template").file(Dropped);
+    SLACK_LINK_TEMPLATE = Setting::new(Slack, Text("TEMPLATE"), "no link",
+        "where the title leads")
+        .env("SLACK_LINK_TEMPLATE").option("slack.link_template").file(Dropped);
+    SLACK_COLOR_TEMPLATE = Setting::new(Slack, Text("TEMPLATE"), "danger",
+        "colour of a message: good, warning, danger or #RRGGBB")
+        .env("SLACK_COLOR_TEMPLATE").option("slack.color_template").file(Dropped);
+
+    SLACK_BLOCKS = Setting::new(Slack, Switch, "false",
+        "messages in Block Kit, which knows no colours, rather than as attachments")
+        .env("SLACK_BLOCKS").option("slack.blocks");
+
+    WEBHOOK_URL = Setting::new(Webhook, Text("URL"), "of the route",
+        "where a route without a path leads: https://HOST/PATH, or a path; never shown")
+        .env("WEBHOOK_URL").option("webhook.url").file(Dropped).secret();
+    WEBHOOK_PRESET = Setting::new(Webhook, Text("NAME"), "json",
+        "what to write: json, mattermost, discord or teams")
+        .env("WEBHOOK_PRESET").option("webhook.preset");
+    WEBHOOK_BODY = Setting::new(Webhook, Text("TEMPLATE"), "of the preset",
+        "the body, once a message: .Text .Lines .Count .More .Message .Env, toJSON")
+        .env("WEBHOOK_BODY").option("webhook.body").file(Dropped);
+    WEBHOOK_HEADERS = Setting::new(Webhook, Text("NAME: VALUE"), "none",
+        "further headers, one a line; never shown")
+        .env("WEBHOOK_HEADERS").option("webhook.headers").file(Dropped).secret();
+    WEBHOOK_METHOD = Setting::new(Webhook, Text("METHOD"), "POST",
+        "POST, PUT or PATCH").env("WEBHOOK_METHOD").option("webhook.method");
+    WEBHOOK_CONTENT_TYPE = Setting::new(Webhook, Text("TYPE"), "application/json",
+        "the Content-Type of the body")
+        .env("WEBHOOK_CONTENT_TYPE").option("webhook.content_type");
+    WEBHOOK_RATE = Setting::new(Webhook, Text("RATE"), "1/s",
+        "messages in the long run, such as 5/s or 30/m; what waits is put together")
+        .env("WEBHOOK_RATE").option("webhook.rate");
+    WEBHOOK_BURST = Setting::new(Webhook, Text("COUNT"), "5",
+        "messages at once after a quiet time; 1 to 1000")
+        .env("WEBHOOK_BURST").option("webhook.burst");
+    WEBHOOK_TITLE_TEMPLATE = Setting::new(Webhook, Text("TEMPLATE"), "{{.Message.Container.Name}}",
+        "title, of the presets mattermost, discord and teams")
+        .env("WEBHOOK_TITLE_TEMPLATE").option("webhook.title_template").file(Dropped);
+    WEBHOOK_MESSAGE_TEMPLATE = Setting::new(Webhook, Text("TEMPLATE"), "{{.Message.Data}}",
+        "text of a line, ditto")
+        .env("WEBHOOK_MESSAGE_TEMPLATE").option("webhook.message_template").file(Dropped);
+    WEBHOOK_LINK_TEMPLATE = Setting::new(Webhook, Text("TEMPLATE"), "no link",
+        "where the title leads, ditto")
+        .env("WEBHOOK_LINK_TEMPLATE").option("webhook.link_template").file(Dropped);
+    WEBHOOK_COLOR_TEMPLATE = Setting::new(Webhook, Text("TEMPLATE"), "danger",
+        "good, warning or danger, ditto; not of discord")
+        .env("WEBHOOK_COLOR_TEMPLATE").option("webhook.color_template").file(Dropped);
+    HTTPS_PROXY = Setting::new(Webhook, Text("URL"), "none",
+        "for https:// webhooks, Slack's too: http://[USER:PASSWORD@]HOST:PORT; or https_proxy")
+        .env("HTTPS_PROXY").secret();
+    HTTP_PROXY = Setting::new(Webhook, Text("URL"), "none",
+        "ditto for http:// webhooks; or http_proxy").env("HTTP_PROXY").secret();
+    NO_PROXY = Setting::new(Webhook, Text("HOST,..."), "this machine",
+        "hosts that are connected to directly: names, addresses, networks, `*`; or no_proxy")
+        .env("NO_PROXY");
+
+    MULTILINE_PRESET = Setting::new(Multiline, Text("LANGUAGE"), "none",
+        "join stack traces of java, python, go, dotnet, ruby or node; instead of a pattern")
+        .env("MULTILINE_PRESET").option("multiline.preset");
+    MULTILINE_PATTERN = Setting::new(Multiline, Text("REGEX"), r"^\s",
+        "the lines that MULTILINE_MATCH speaks of")
+        .env("MULTILINE_PATTERN").option("multiline.pattern");
+    MULTILINE_MATCH = Setting::new(Multiline, Text("WHICH"), "nonfirst",
+        "they are the first or last of a group, or all but these: first, last, nonfirst, nonlast")
+        .env("MULTILINE_MATCH").option("multiline.match");
+    MULTILINE_SEPARATOR = Setting::new(Multiline, Text("TEXT"), "a newline",
+        "what stands between joined lines")
+        .env("MULTILINE_SEPARATOR").option("multiline.separator");
+    MULTILINE_FLUSH_AFTER = Setting::new(Multiline, Text("MS"), "500",
+        "a group goes out so long after its first line: milliseconds, or 2s; min 1")
+        .env("MULTILINE_FLUSH_AFTER").option("multiline.flush_after");
+    MULTILINE_ENABLE_DEFAULT = Setting::new(Multiline, Switch, "true",
+        "also for containers without a variable LOGSPOUT_MULTILINE that says true or false")
+        .env("MULTILINE_ENABLE_DEFAULT").option("multiline.enable_default");
+    MULTILINE_MAX_BYTES = Setting::new(Multiline, Text("SIZE"), "256KiB",
+        "a longer group goes out in parts; 1KiB to 64MiB")
+        .env("MULTILINE_MAX_BYTES").option("multiline.max_bytes");
+    MULTILINE_MAX_LINES = Setting::new(Multiline, Text("COUNT"), "5000",
+        "the same, for a group of more lines; 1 to 1000000")
+        .env("MULTILINE_MAX_LINES").option("multiline.max_lines");
 
     TLS_DISABLE_SYSTEM_ROOTS = Setting::new(Tls, Switch, "false",
         "trust only LOGSPOUT_TLS_CA_CERTS").env("LOGSPOUT_TLS_DISABLE_SYSTEM_ROOTS");
@@ -236,12 +404,21 @@ table! {
         "only strong suites and curves").env("LOGSPOUT_TLS_HARDENING");
 
     HTTP = Setting::new(Operation, Text("ADDR:PORT"), "127.0.0.1:8080",
-        "where /health and /metrics are, or `off`").flag("http");
+        "where the HTTP side listens, or `off`").flag("http");
     HTTP_BIND_ADDRESS = Setting::new(Operation, Text("ADDR"), "0.0.0.0 if a port is set",
         "the address to listen on, or `off`").env("HTTP_BIND_ADDRESS");
     PORT = Setting::new(Operation, Text("PORT"), "8080", "the port to listen on").env("PORT");
     HTTP_PORT = Setting::new(Operation, Text("PORT"), "8080",
         "as PORT, read where that is not set").env("HTTP_PORT");
+    HTTP_TOKEN = Setting::new(Operation, Text("TOKEN"), "none",
+        "what clients must show (`Authorization: Bearer TOKEN`) for /routes and /logs")
+        .env("HTTP_TOKEN").file(Dropped).secret();
+    ROUTES_API = Setting::new(Operation, Text("MODE"),
+        "open on loopback or with HTTP_TOKEN, else read",
+        "open, read or off: clients of /routes may change routes, only see them, or neither")
+        .env("ROUTES_API");
+    ROUTESPATH = Setting::new(Operation, Text("DIR"), "/mnt/routes",
+        "where routes made over HTTP are kept, if there is such a directory").env("ROUTESPATH");
     LOG = Setting::new(Operation, Text("FILTER"), "info",
         "own log, on stderr: off, error, warn, info, debug, or more finely")
         .env("LOGCHUTE_LOG").flag("log");
@@ -249,28 +426,12 @@ table! {
         "any value: as LOGCHUTE_LOG=debug, read where that is not set").env("DEBUG");
     NO_COLOR = Setting::new(Operation, Text("ANY"), "not set",
         "any value: no colours, on a terminal either").env("NO_COLOR");
-
-    RAW_FORMAT = Setting::unsupported("RAW_FORMAT", "template of raw records");
-    SYSLOG_PRIORITY = Setting::unsupported("SYSLOG_PRIORITY", "template of PRI");
-    SYSLOG_TIMESTAMP = Setting::unsupported("SYSLOG_TIMESTAMP", "template of TIMESTAMP");
-    SYSLOG_HOSTNAME = Setting::unsupported("SYSLOG_HOSTNAME", "template of HOSTNAME");
-    SYSLOG_TAG = Setting::unsupported("SYSLOG_TAG", "template of the tag");
-    SYSLOG_PID = Setting::unsupported("SYSLOG_PID", "template of PROCID");
-    SYSLOG_DATA = Setting::unsupported("SYSLOG_DATA", "template of MSG");
-    MULTILINE_ENABLE_DEFAULT =
-        Setting::unsupported("MULTILINE_ENABLE_DEFAULT", "whether lines are joined");
-    MULTILINE_PATTERN = Setting::unsupported("MULTILINE_PATTERN", "which lines are joined");
-    MULTILINE_MATCH = Setting::unsupported("MULTILINE_MATCH", "what the pattern marks");
-    MULTILINE_FLUSH_AFTER = Setting::unsupported("MULTILINE_FLUSH_AFTER", "how long to wait");
-    MULTILINE_SEPARATOR = Setting::unsupported("MULTILINE_SEPARATOR", "what joins lines");
-    SLACK_WEBHOOK_URL = Setting::unsupported("SLACK_WEBHOOK_URL", "where Slack listens");
-    SLACK_MESSAGE_FILTER = Setting::unsupported("SLACK_MESSAGE_FILTER", "lines for Slack");
-    SLACK_TITLE_TEMPLATE = Setting::unsupported("SLACK_TITLE_TEMPLATE", "title for Slack");
-    SLACK_MESSAGE_TEMPLATE = Setting::unsupported("SLACK_MESSAGE_TEMPLATE", "text for Slack");
-    SLACK_LINK_TEMPLATE = Setting::unsupported("SLACK_LINK_TEMPLATE", "link for Slack");
-    SLACK_COLOR_TEMPLATE = Setting::unsupported("SLACK_COLOR_TEMPLATE", "colour for Slack");
-    ROUTESPATH = Setting::unsupported("ROUTESPATH", "where routes made over HTTP are kept");
 }
+
+/// What holds for every variable with [`FILE_SUFFIX`].
+const FILES: &str = "NAME_FILE is the path of a file with the value of NAME, such as a secret of \
+    Docker; it is read at start, and one line break at its end is left out (not of \
+    RAW_FORMAT_FILE).\n";
 
 /// The settings of one group.
 pub fn of_group(group: Group) -> impl Iterator<Item = &'static Setting> {
@@ -289,6 +450,7 @@ pub fn text() -> String {
         out.push('\n');
     }
     out.push_str("A flag wins over its variable; an empty variable counts as not set.\n");
+    out.push_str(FILES);
     out
 }
 
@@ -297,19 +459,14 @@ pub fn markdown() -> String {
     let mut out = String::new();
     for group in Group::ALL {
         let _ = writeln!(out, "### {}\n", group.title());
-        if group == Group::Unsupported {
-            out.push_str("| variable | meaning |\n| --- | --- |\n");
-        } else {
-            out.push_str("| variable | flag | URI option | value | default | meaning |\n");
-            out.push_str("| --- | --- | --- | --- | --- | --- |\n");
-        }
+        out.push_str("| variable | flag | URI option | value | default | meaning |\n");
+        out.push_str("| --- | --- | --- | --- | --- | --- |\n");
         for setting in of_group(group) {
             out.push_str(&markdown_row(setting));
         }
         out.push('\n');
     }
-    out.truncate(out.trim_end().len());
-    out.push('\n');
+    out.push_str(&FILES.replace("NAME_FILE", "`NAME_FILE`").replace("of NAME,", "of `NAME`,"));
     out
 }
 
@@ -318,9 +475,9 @@ fn markdown_row(setting: &Setting) -> String {
         Some(name) => format!("`{dashes}{name}`"),
         None => String::new(),
     };
-    let env = code(setting.env, "");
-    if setting.group == Group::Unsupported {
-        return format!("| {env} | {} |\n", setting.meaning);
+    let mut env = code(setting.env, "");
+    if setting.file.is_some() {
+        env.push_str(&format!(" (`{FILE_SUFFIX}`)"));
     }
     format!(
         "| {env} | {} | {} | `{}` | {} | {} |\n",
@@ -337,10 +494,26 @@ fn names(setting: &Setting) -> Vec<String> {
     let value = setting.value.placeholder();
     let forms = [
         setting.env.map(|name| format!("{name}={value}")),
+        file_variable(setting).map(|name| format!("{name}=PATH")),
         setting.flag.map(|name| format!("--{name}={value}")),
         setting.option.map(|name| format!("?{name}={value}")),
     ];
     forms.into_iter().flatten().collect()
+}
+
+/// The variable that names a file with the value.
+pub(super) fn file_variable(setting: &Setting) -> Option<String> {
+    setting.file?;
+    Some(format!("{}{FILE_SUFFIX}", setting.env?))
+}
+
+/// Whether a variable holds a secret of ours, or says where one is: in any case, for those of
+/// proxies are read in lower case too.
+pub(super) fn is_secret(variable: &str) -> bool {
+    SETTINGS.iter().filter(|setting| setting.secret).any(|setting| {
+        let names = [setting.env.map(str::to_owned), file_variable(setting)];
+        names.iter().flatten().any(|name| name.eq_ignore_ascii_case(variable))
+    })
 }
 
 fn default_note(setting: &Setting) -> String {

@@ -55,6 +55,7 @@ fn every_default_of_the_table_is_what_is_loaded() {
     let address = "127.0.0.1:8080".parse().unwrap();
     assert_eq!(settings.http, Some(HttpSettings { address, asked: false }));
     assert_eq!(settings.drain_timeout, Duration::from_secs(5));
+    assert_eq!(settings.read_wait, Duration::from_micros(500));
     assert_eq!((&*loaded.log.filter, loaded.log.color), ("info", true));
     assert!(loaded.warnings.is_empty() && loaded.notes.is_empty());
 }
@@ -132,20 +133,38 @@ fn routes_in_order() {
 }
 
 #[test]
+fn a_spool_is_a_folder_and_a_size_for_all_routes_or_one() {
+    let env = [("SPOOL_DIR", "/var/spool/logchute"), ("SPOOL_MAX", "2GiB")];
+    let routes = ["raw://a:1", "raw://b:2?spool=/other&spool.max=1MiB", "raw://c:3?spool=off"];
+    let settings = settings(&routes, &env);
+    let of = |index: usize| settings.spool_of(&settings.routes[index]).unwrap();
+    assert_eq!(of(0), Some(("/var/spool/logchute".into(), 2 << 30)));
+    assert_eq!(of(1), Some(("/other".into(), 1 << 20)));
+    assert_eq!(of(2), None);
+    let error = refused(&["raw://a:1?spool=here"], &[]);
+    assert!(error.starts_with("route 0: spool=\"here\" is no absolute path; write /"), "{error}");
+    let error = refused(&["raw://a:1?spool.max=1k"], &[]);
+    assert_eq!(error, "route 0: spool.max=\"1k\" is too small; write at least 1MiB");
+    let error = refused(&["raw://a:1"], &[("SPOOL_DIR", "here")]);
+    assert!(error.starts_with("SPOOL_DIR: \"here\" is no absolute path"), "{error}");
+}
+
+#[test]
 fn options_of_routes() {
     let route = "raw://a:1?buffer=64k&append_tag=x&fliter.name=y";
     let loaded = loaded(&[route, "raw://b:2"], &[("BUFFER", "1m")]);
     let of = |index: usize| loaded.settings.buffer_of(&loaded.settings.routes[index]);
     assert_eq!((of(0), of(1)), (Ok(64 << 10), Ok(1 << 20)));
+    assert_eq!(loaded.settings.resend_of(&loaded.settings.routes[0]), Ok(true));
     assert_eq!(loaded.warnings.len(), 1);
     assert!(loaded.warnings[0].contains("fliter.name") && !loaded.warnings[0].contains("=y"));
     let error = refused(&["raw://a:1", "raw://b:2?buffer=1k"], &[]);
     assert_eq!(error, "route 1: buffer=\"1k\" is too small; write at least 64KiB");
-    for name in ["append_tag", "structured_data"] {
-        let error = refused(&[&format!("raw://a:1?{name}=TOKEN{{{{.Source}}}}")], &[]);
-        assert!(error.contains(name) && error.contains("template"), "{error}");
-        assert!(!error.contains("TOKEN"), "{error}");
-    }
+    let error = refused(&["raw://a:1?resend=maybe"], &[]);
+    assert_eq!(error, "route 0: resend=\"maybe\" is neither true nor false; write true or false");
+    let settings = settings(&["raw://a:1", "raw://b:2?resend=on"], &[("RESEND", "off")]);
+    let of = |index: usize| settings.resend_of(&settings.routes[index]);
+    assert_eq!((of(0), of(1)), (Ok(false), Ok(true)));
 }
 
 #[test]
@@ -154,11 +173,16 @@ fn syslog() {
         ("SYSLOG_FORMAT", "rfc3164"),
         ("SYSLOG_TCP_FRAMING", "octet-counted"),
         ("SYSLOG_STRUCTURED_DATA", "a@1 t=\"x\""),
+        ("SYSLOG_TAG", "{{.ContainerName}}"),
     ];
     let syslog = settings(&[], &env).syslog;
     assert_eq!(syslog.format, SyslogFormat::Rfc3164);
     assert_eq!(syslog.framing, Framing::OctetCounted);
     assert_eq!(syslog.structured_data, "a@1 t=\"x\"");
+    assert_eq!(
+        (syslog.template("tag"), syslog.template("pid")),
+        (Some("{{.ContainerName}}"), None)
+    );
     assert_eq!(settings(&[], &[("SYSLOG_STRUCTURED_DATA", "-")]).syslog.structured_data, "");
 }
 
@@ -174,8 +198,111 @@ fn host_hostname() {
     assert_eq!(name(b"node-1\r\n"), Ok(Some("node-1".to_string())));
     assert_eq!(name(b""), Ok(None));
     assert_eq!(name(b" \n"), Ok(None));
-    for bytes in [&b"a\nb\n"[..], b"\xff", b"{{.Container.Name}}"] {
+    for bytes in [&b"a\nb\n"[..], b"\xff"] {
         assert!(name(bytes).unwrap_err().to_string().starts_with("/etc/host_hostname: "));
+    }
+}
+
+/// `NAME_FILE` names a file with the value of `NAME`.
+#[test]
+fn values_from_files() {
+    let load = |variables: &[(&str, &str)], text: &[u8]| {
+        let env = MapEnv::new(variables).with_file("/run/x", text);
+        parse(&[], &env).map(|command| match command {
+            Command::Run(loaded) => loaded.settings,
+            other => panic!("{other:?}"),
+        })
+    };
+    for setting in table::SETTINGS {
+        let Some(variable) = table::file_variable(setting) else { continue };
+        let error = load(&[(&variable, "/run/y")], b"").unwrap_err().to_string();
+        let expected = format!("{variable}: \"/run/y\" cannot be read (there is no such file); ");
+        assert!(error.starts_with(&expected), "{error}");
+        let error = load(&[(&variable, "/run/x")], b"\xff").unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{variable}: \"/run/x\" is not UTF-8")), "{error}");
+        let name = setting.env.unwrap();
+        let error = load(&[(&variable, "/run/x"), (name, "sEcReT")], b"x").unwrap_err();
+        let expected = format!("{name} and {variable} are both set; unset one of them");
+        assert_eq!(error.to_string(), expected);
+    }
+    let url = |text: &[u8]| {
+        load(&[("SLACK_WEBHOOK_URL_FILE", "/run/x")], text).unwrap().slack.webhook_url
+    };
+    for text in [&b"https://h/x"[..], b"https://h/x\n", b"https://h/x\r\n"] {
+        assert_eq!(url(text).as_deref(), Some("https://h/x"));
+    }
+    assert_eq!(url(b"\n"), None);
+    let template = load(&[("SYSLOG_DATA_FILE", "/run/x")], b"{{.Data}}\n\n").unwrap();
+    assert_eq!(template.syslog.template("data"), Some("{{.Data}}\n"));
+    // There the line break ends a record.
+    let raw = load(&[("RAW_FORMAT_FILE", "/run/x")], b"{{.Data}}\n").unwrap();
+    assert_eq!(raw.raw_format.as_deref(), Some("{{.Data}}\n"));
+}
+
+#[test]
+fn proxies_of_either_spelling() {
+    let proxy = |variables: &[(&str, &str)]| settings(&[], variables).proxy;
+    let both = proxy(&[("https_proxy", "http://a:1"), ("HTTPS_PROXY", "http://b:1")]);
+    assert_eq!(both.https.as_deref(), Some("http://b:1"));
+    let lower = proxy(&[("http_proxy", "http://u:sEcReT@a:1"), ("no_proxy", "x")]);
+    assert_eq!((lower.http.is_some(), &*lower.except), (true, "x"));
+    assert!(!format!("{lower:?}").contains("sEcReT"));
+}
+
+#[test]
+fn a_webhooks_path_and_headers_are_in_no_text() {
+    let env = [("WEBHOOK_HEADERS", "A: sEcReT"), ("WEBHOOK_URL", "/sEcReT")];
+    let route = "webhook+https://h:1/sEcReT?webhook.preset=teams&webhook.headers=A: sEcReT&sig=1";
+    let loaded = loaded(&[route], &env);
+    assert!(!format!("{:?}", loaded.settings.webhook).contains("sEcReT"));
+    let spec = &loaded.settings.routes[0];
+    assert_eq!((&*spec.address, spec.option("webhook.url")), ("h:1", Some("/sEcReT")));
+    let shown = crate::route::uri::display(spec);
+    assert!(shown.contains("webhook.preset=teams") && !shown.contains("sEcReT"), "{shown}");
+    let warnings = loaded.warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("\"sig\""), "{warnings:?}");
+    assert!(warnings[0].ends_with("a query of the webhook's own belongs into WEBHOOK_URL"));
+    // However a route came about.
+    let mut spec = spec.clone();
+    spec.address = "h:1/sEcReT".to_string();
+    assert!(crate::route::uri::display(&spec).starts_with("webhook+https://h:1/***?"));
+    let error = refused(&["webhook+https://u:sEcReT@h/x"], &[]);
+    assert!(error.contains("give it as WEBHOOK_HEADERS") && !error.contains("sEcReT"), "{error}");
+}
+
+/// What templates show of the environment.
+#[test]
+fn our_own_secrets_are_not_in_the_environment() {
+    let secrets = [
+        ("HTTP_TOKEN", "sEcReT"),
+        ("ROUTE_URIS", "slack://h?slack.webhook_url=/sEcReT"),
+        ("WEBHOOK_URL_FILE", "/sEcReT"),
+        ("WEBHOOK_HEADERS", "A: sEcReT"),
+        ("https_proxy", "http://u:sEcReT@h"),
+        ("HTTP_PROXY", "http://u:sEcReT@h"),
+    ];
+    let others = [("SUBDOMAIN", "a=b"), ("SLACK_BLOCKS", "true"), ("MY_TOKEN_2", "x")];
+    let env = MapEnv::new(&[&secrets[..], &others].concat()).with_file("/sEcReT", b"/sEcReT");
+    let Ok(Command::Run(loaded)) = parse(&[], &env) else { panic!("refused") };
+    let expected = others.map(|(name, value)| (name.to_string(), value.to_string()));
+    assert_eq!(loaded.settings.slack.environment, expected.into());
+}
+
+#[test]
+fn options_that_nothing_reads_are_said() {
+    let warnings = |route: &str| loaded(&[route], &[]).warnings;
+    assert!(warnings("console://?colors=on").is_empty());
+    assert!(warnings("multiline+console://?multiline.preset=go").is_empty());
+    assert!(warnings("syslog://h:1?syslog.structured_data=x").is_empty());
+    let said = |route: &str| {
+        let warnings = warnings(route);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        warnings[0].clone()
+    };
+    assert!(said("console://?multiline.preset=go").ends_with("write multiline+console"));
+    for route in ["console://?multiline.prset=go", "multiline+console://?multiline.prset=go"] {
+        let said = said(route);
+        assert!(said.contains("option \"multiline.prset\" is not known"), "{said}");
     }
 }
 
@@ -222,19 +349,63 @@ fn logging() {
 }
 
 #[test]
+fn what_clients_may_do() {
+    let api = loaded(&[], &[]).settings.api;
+    assert_eq!((api.token, api.routes, api.routes_path_given), (None, None, false));
+    assert_eq!(api.routes_path, std::path::Path::new("/mnt/routes"));
+    let variables = [("HTTP_TOKEN", "sEcReT"), ("ROUTES_API", "Off"), ("ROUTESPATH", "/r")];
+    let loaded = loaded(&[], &variables);
+    let api = &loaded.settings.api;
+    assert_eq!(api.token.as_ref().map(Token::reveal), Some("sEcReT"));
+    assert_eq!((api.routes, api.routes_path_given), (Some(RoutesApi::Off), true));
+    assert!(!format!("{loaded:?}").contains("sEcReT"));
+    assert!(
+        refused(&[], &[("HTTP_TOKEN", "a b")]).starts_with("HTTP_TOKEN: the value has a space")
+    );
+}
+
+#[test]
 fn what_has_no_effect_is_said() {
-    let unsupported: Vec<&str> =
-        table::of_group(table::Group::Unsupported).filter_map(|setting| setting.env).collect();
-    for name in ["RAW_FORMAT", "SYSLOG_TAG", "MULTILINE_PATTERN", "SLACK_WEBHOOK_URL"] {
-        assert!(unsupported.contains(&name), "{name}");
+    assert_eq!(loaded(&[], &[("RETRY_COUNT", "3")]).notes.len(), 1);
+}
+
+#[test]
+fn a_silent_stream_is_asked_about_after_a_minute_or_as_is_asked_for() {
+    let silence = |given| settings(&[], &[("INACTIVITY_TIMEOUT", given)]).silence;
+    let seconds = ["0", "5m", "1ns"].map(|given| silence(given).as_secs_f64());
+    assert_eq!(seconds, [60.0, 300.0, 0.1]);
+}
+
+/// Compose passes the quotes of `- NAME="value"` on.
+#[test]
+fn a_filter_in_quotes_is_said() {
+    let url = ("SLACK_WEBHOOK_URL", "/x");
+    let warnings =
+        |filter| loaded(&["slack://h"], &[url, ("SLACK_MESSAGE_FILTER", filter)]).warnings;
+    for (filter, quote) in [("\".*error\"", "with \","), ("'error'", "with ',")] {
+        let warnings = warnings(filter);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].starts_with("SLACK_MESSAGE_FILTER: begins and ends"), "{warnings:?}");
+        assert!(warnings[0].contains(quote), "{warnings:?}");
     }
-    for name in unsupported {
-        let warnings = loaded(&[], &[(name, "TOKEN")]).warnings;
-        assert_eq!(warnings.len(), 1, "{name}");
-        assert!(warnings[0].starts_with(name) && !warnings[0].contains("TOKEN"), "{warnings:?}");
+    for filter in [".*error", "\"", "say \"no\"", "\"a\"|b"] {
+        assert!(warnings(filter).is_empty(), "{filter}");
     }
-    let notes = loaded(&[], &[("RETRY_COUNT", "3"), ("INACTIVITY_TIMEOUT", "1m")]).notes;
-    assert_eq!(notes.len(), 2);
+    let route = "slack://h?slack.message_filter=%22error%22";
+    let warnings = loaded(&[route], &[url]).warnings;
+    assert!(warnings.len() == 1 && warnings[0].starts_with("route 0: "), "{warnings:?}");
+    let warnings = loaded(&["slack://h"], &[]).warnings;
+    assert!(warnings[0].contains("SLACK_WEBHOOK_URL is not set"), "{warnings:?}");
+}
+
+#[test]
+fn the_webhook_is_in_no_text() {
+    let variables = [("SLACK_WEBHOOK_URL", "https://h/sEcReT")];
+    let loaded = loaded(&["slack://h?slack.webhook_url=/sEcReT"], &variables);
+    assert_eq!(loaded.settings.slack.webhook_url.as_deref(), Some("https://h/sEcReT"));
+    assert!(!format!("{:?}", loaded.settings.slack).contains("sEcReT"));
+    let route = crate::route::uri::display(&loaded.settings.routes[0]);
+    assert!(route.contains("slack.webhook_url=***"), "{route}");
 }
 
 /// What Logspout takes, but for something else than its writer meant.
@@ -266,15 +437,20 @@ fn bad_values_are_named() {
         ("LOGCHUTE_IO", "uring", "write ring, poll or auto"),
         ("DRAIN_TIMEOUT", "soon", "write e.g. 5s"),
         ("DRAIN_TIMEOUT", "25h", "at most 24h"),
+        ("READ_WAIT", "often", "write e.g. 500us, at most 10ms"),
+        ("READ_WAIT", "11ms", "at most 10ms, or 0 for none"),
         ("RETRY_COUNT", "ten", "number"),
         ("INACTIVITY_TIMEOUT", "often", "write e.g. 5s"),
         ("DOCKER_API_VERSION", "latest", "write e.g. 1.43"),
         ("DOCKER_API_VERSION", "99999999999.1", "write e.g. 1.43"),
         ("SYSLOG_FORMAT", "rfc9999", "write rfc5424 or rfc3164"),
         ("SYSLOG_TCP_FRAMING", "odd", "write traditional or octet-counted"),
+        ("SYSLOG_PRECISION", "fine", "write seconds or micros"),
+        ("TIMESTAMP", "mine", "write receive or daemon"),
         ("LOGSPOUT_TLS_HARDENING", "very", "write true or false"),
         ("LOGSPOUT_TLS_DISABLE_SYSTEM_ROOTS", "x", "write true or false"),
         ("HTTP_BIND_ADDRESS", "eth0", "write e.g. 0.0.0.0"),
+        ("ROUTES_API", "all", "write open, read or off"),
         ("PORT", "http", "from 0 to 65535"),
         ("HTTP_PORT", "65536", "from 0 to 65535"),
         ("LOGCHUTE_LOG", "verbose", "write e.g. warn"),
@@ -289,8 +465,8 @@ fn bad_values_are_named() {
 
 #[test]
 fn secrets_are_not_shown() {
-    let error = refused(&[], &[("SYSLOG_STRUCTURED_DATA", "TOKEN{{.Source}}")]);
-    assert!(error.starts_with("SYSLOG_STRUCTURED_DATA: the value is a template"), "{error}");
+    let error = refused(&[], &[("SYSLOG_STRUCTURED_DATA", "TOKEN\n")]);
+    assert!(error.starts_with("SYSLOG_STRUCTURED_DATA: the value has a control"), "{error}");
     assert!(!error.contains("TOKEN"), "{error}");
 }
 

@@ -25,6 +25,15 @@ pub fn logspout_switch(text: &str) -> Result<bool, String> {
     boolean(text).map(|_| text == "true")
 }
 
+/// As [`boolean`], and what Go's `ParseBool` takes besides: `t` and `f`.
+pub fn go_boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "t" | "T" => Ok(true),
+        "f" | "F" => Ok(false),
+        _ => boolean(text),
+    }
+}
+
 /// A number of bytes: digits and `k`, `m` or `g`, with or without `B` or `iB`. As in
 /// `docker run --memory`, all of them are powers of 1024.
 pub fn size(text: &str) -> Result<u64, String> {
@@ -143,6 +152,21 @@ pub fn number_within(text: &str, least: u64, most: u64) -> Result<u64, String> {
     number.ok_or_else(|| format!("is not a number from {least} to {most}; write one"))
 }
 
+/// A rate, `COUNT/TIME`, such as `5/s`, `30/m` or `2/10s`: how long each one takes of its time;
+/// 1 ms at least, 24 hours at most.
+pub fn rate(text: &str) -> Result<Duration, String> {
+    let wrong = || "is not a rate; write e.g. 1/s, 30/m or 2/10s".to_string();
+    let (count, time) = text.split_once('/').ok_or_else(wrong)?;
+    let count: u32 = count.parse().ok().filter(|&count| count > 0).ok_or_else(wrong)?;
+    let bare = time.bytes().next().is_some_and(|byte| !byte.is_ascii_digit() && byte != b'.');
+    let time = duration(&if bare { format!("1{time}") } else { time.to_string() });
+    let every = time.map_err(|_| wrong())? / count;
+    if every < Duration::from_millis(1) {
+        return Err("is too fast a rate; write at most 1000/s".to_string());
+    }
+    Ok(every)
+}
+
 /// The entries of a list, without white space around them; empty ones count for nothing.
 pub fn list(text: &str, separator: char) -> Vec<&str> {
     text.split(separator).map(str::trim).filter(|entry| !entry.is_empty()).collect()
@@ -172,6 +196,14 @@ mod tests {
         for text in ["", "t", "ja", "2", "true ", "truefalse"] {
             assert!(boolean(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn booleans_of_go() {
+        for (text, value) in [("T", true), ("t", true), ("f", false), ("1", true), ("no", false)] {
+            assert_eq!(go_boolean(text), Ok(value), "{text}");
+        }
+        assert!(go_boolean("perhaps").is_err());
     }
 
     #[test]
@@ -233,6 +265,27 @@ mod tests {
         }
         for text in ["24h1ns", "86401", "99999999999999999999", "99999999999999999999h", "9e9"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates() {
+        for (text, millis) in [
+            ("1/s", 1000),
+            ("5/s", 200),
+            ("30/m", 2000),
+            ("2/10s", 5000),
+            ("1000/s", 1),
+            ("1/1.5s", 1500),
+            ("1/h", 3_600_000),
+        ] {
+            assert_eq!(rate(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "1", "/s", "0/s", "-1/s", "1/", "1/day", "x/s", "1/s/s", "1/48h"] {
+            assert!(rate(text).unwrap_err().starts_with("is not a rate"), "{text}");
+        }
+        for text in ["1001/s", "1/0", "1/0s", "99999/s"] {
+            assert!(rate(text).unwrap_err().starts_with("is too fast"), "{text}");
         }
     }
 

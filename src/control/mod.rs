@@ -3,9 +3,20 @@
 //! Runs beside the shards, on the main thread; speaks to them over bounded channels and never
 //! touches a line.
 
+mod book;
 pub mod build;
+mod failure;
+mod fleet;
 pub mod limits;
 pub mod own;
+pub mod placement;
 pub mod registry;
+pub mod routes;
 pub mod run;
+mod sight;
+pub mod slack_test;
+mod state;
+mod store;
+mod viewers;
 pub mod watch;
+mod webhooks;

@@ -4,8 +4,10 @@
 //! events may be missed (the daemon drops them for a slow listener, and forgets them when it
 //! restarts), so after each connect a list is reconciled with what is known.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
 
+use super::placement::{Load, Meter, place};
 use crate::docker::events::{Action, DockerEvent};
 use crate::docker::inspect::{Container, Listed, State};
 use crate::shard::command::{Command, Origin, Signal};
@@ -13,10 +15,11 @@ use crate::shard::command::{Command, Origin, Signal};
 /// What is known of the daemon's containers.
 #[derive(Debug)]
 pub struct Registry {
-    /// The shard of each container, by full id.
-    shard_of: HashMap<String, usize>,
-    /// Containers on each shard.
-    load: Vec<usize>,
+    /// The shard of each container, by full id; in an order, so that all that follows is too.
+    shard_of: BTreeMap<String, usize>,
+    /// What each shard has to do.
+    loads: Vec<Load>,
+    meter: Meter,
     /// Our own container's id, if it is not to be followed.
     own: Option<String>,
     /// Whether a list has been seen.
@@ -29,7 +32,23 @@ pub type Order = (usize, Command);
 impl Registry {
     /// An empty registry for `shards` shards (at least one). `own` is never followed.
     pub fn new(shards: usize, own: Option<String>) -> Registry {
-        Registry { shard_of: HashMap::new(), load: vec![0; shards.max(1)], own, listed: false }
+        Registry {
+            shard_of: BTreeMap::new(),
+            loads: vec![Load::default(); shards.max(1)],
+            meter: Meter::default(),
+            own,
+            listed: false,
+        }
+    }
+
+    /// How many bytes each shard has taken from containers by `now`: what new containers are
+    /// placed by. To be said before events and lists, and at least once a minute.
+    pub fn measure(&mut self, received: Vec<u64>, now: Instant) {
+        if let Some(rates) = self.meter.measure(received, now) {
+            for (load, rate) in self.loads.iter_mut().zip(rates) {
+                (load.rate, load.fresh) = (rate, 0);
+            }
+        }
     }
 
     /// Number of containers that are known.
@@ -50,6 +69,7 @@ impl Registry {
                 return self.follow(described(event), Origin::Started);
             }
             Action::Start | Action::Restart => Signal::Started,
+            Action::Die { .. } if event.time_nanos > 0 => Signal::Died(event.time_nanos),
             Action::Unpause => Signal::Unpaused,
             Action::Rename { .. } => Signal::Renamed(event.name),
             Action::Destroy => return self.forget(&event.id),
@@ -92,15 +112,18 @@ impl Registry {
         if self.own.as_ref() == Some(id) || self.shard_of.contains_key(id) {
             return None;
         }
-        let (shard, load) = self.load.iter_mut().enumerate().min_by_key(|(_, load)| **load)?;
-        *load += 1;
+        let shard = place(&self.loads);
+        self.loads[shard].containers += 1;
+        self.loads[shard].fresh += 1;
         self.shard_of.insert(id.clone(), shard);
         Some((shard, Command::Follow { container, origin }))
     }
 
     fn forget(&mut self, id: &str) -> Option<Order> {
         let shard = self.shard_of.remove(id)?;
-        self.load[shard] -= 1;
+        let load = &mut self.loads[shard];
+        load.containers -= 1;
+        load.fresh = load.fresh.min(load.containers);
         Some((shard, Command::Signal { id: id.to_owned(), signal: Signal::Destroyed }))
     }
 }
@@ -114,6 +137,7 @@ fn described(event: DockerEvent) -> Container {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn listed(id: &str, state: State) -> Listed {
         Listed { id: id.into(), name: format!("name-{id}"), state, ..Listed::default() }
@@ -178,27 +202,27 @@ mod tests {
         let mut registry = Registry::new(1, None);
         let order = registry.event(event("a", Action::Create)).unwrap();
         assert_eq!(short(&order), "follow a Created");
-        assert_eq!(registry.event(event("a", Action::Create)), None);
+        assert!(registry.event(event("a", Action::Create)).is_none());
         let started = registry.event(event("a", Action::Start)).unwrap();
         assert_eq!(short(&started), "a Started");
         assert_eq!(all(&registry.reconcile(vec![listed("a", State::Running)], false)).len(), 1);
         let renamed = Action::Rename { old_name: "x".into() };
         assert_eq!(short(&registry.event(event("a", renamed)).unwrap()), "a Renamed(\"name-a\")");
         assert_eq!(short(&registry.event(event("a", Action::Destroy)).unwrap()), "a Destroyed");
-        assert_eq!(registry.event(event("a", Action::Destroy)), None);
+        assert!(registry.event(event("a", Action::Destroy)).is_none());
         // A start without a create: it was made before we listened.
         let order = registry.event(event("b", Action::Start)).unwrap();
         assert_eq!(short(&order), "follow b Started");
-        assert_eq!(registry.event(event("z", Action::Die { exit_code: Some(1) })), None);
+        assert!(registry.event(event("z", Action::Die { exit_code: Some(1) })).is_none());
         assert!(!registry.is_empty());
     }
 
     #[test]
     fn our_own_container_is_not_followed() {
         let mut registry = Registry::new(2, Some("me".into()));
-        assert_eq!(registry.event(event("me", Action::Start)), None);
+        assert!(registry.event(event("me", Action::Start)).is_none());
         assert!(registry.reconcile(vec![listed("me", State::Running)], true).is_empty());
-        assert_eq!(registry.event(event("me", Action::Destroy)), None);
+        assert!(registry.event(event("me", Action::Destroy)).is_none());
     }
 
     #[test]
@@ -207,11 +231,35 @@ mod tests {
         for n in 0..30 {
             registry.event(event(&format!("c{n}"), Action::Create));
         }
-        assert_eq!(registry.load, [10, 10, 10]);
+        let counts = |registry: &Registry| {
+            registry.loads.iter().map(|load| load.containers).collect::<Vec<_>>()
+        };
+        assert_eq!(counts(&registry), [10, 10, 10]);
         for n in 0..30 {
             let order = registry.event(event(&format!("c{n}"), Action::Destroy)).unwrap();
             assert!(order.0 < 3);
         }
-        assert_eq!(registry.load, [0, 0, 0]);
+        assert_eq!(counts(&registry), [0, 0, 0]);
+    }
+
+    #[test]
+    fn a_shard_with_a_busy_container_gets_fewer_others() {
+        let (mut registry, start) = (Registry::new(2, None), Instant::now());
+        let order = registry.event(event("busy", Action::Create)).unwrap();
+        let (busy, rest) = (order.0, 1 - order.0);
+        let mut received = vec![0; 2];
+        for second in 0..20 {
+            registry.measure(received.clone(), start + Duration::from_secs(second));
+            received[busy] += 200 << 20;
+            received[rest] += 1 << 20;
+            if second > 1 {
+                let shard = registry.event(event(&format!("c{second}"), Action::Create)).unwrap().0;
+                assert_eq!(shard, rest);
+            }
+        }
+        // It has ended: the shards are even again, but for the number of their containers.
+        registry.measure(received.clone(), start + Duration::from_secs(30));
+        registry.measure(received, start + Duration::from_secs(32));
+        assert_eq!(registry.event(event("next", Action::Create)).unwrap().0, busy);
     }
 }

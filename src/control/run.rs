@@ -1,52 +1,45 @@
 //! The program from start to end: shards, HTTP side, the watch over the daemon, and the orderly
 //! stop.
 
-use std::collections::VecDeque;
-use std::panic::PanicHookInfo;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
 
+use super::book::{self, Book, Found};
 use super::build::{self, DaemonAddress};
+use super::failure::{catch_panics, failed, failure};
+use super::fleet::Fleet;
 use super::registry::{Order, Registry};
+use super::routes::Routes;
+use super::sight::{DaemonState, Sight};
+use super::state::{self, Keeper};
+use super::viewers::Viewers;
 use super::watch::{self, Dispatch};
 use super::{limits, own};
-use crate::admin::metrics::{ShardSnapshot, Snapshot, render};
+use crate::admin::access::{Access, Permission};
 use crate::admin::{self, View};
 use crate::config::cli::{EXIT_FAILURE, EXIT_OK};
-use crate::config::{HttpSettings, Settings};
+use crate::config::{ApiSettings, HttpSettings, RoutesApi, Settings};
 use crate::io::pool::Pool;
 use crate::io::{self, Driver};
-use crate::metrics::ShardCounters;
 use crate::shard::command::Command;
 use crate::shard::lane::Route;
-use crate::shard::{self, Setup};
+use crate::shard::positions::Positions;
 use crate::transport::daemon::Daemon;
 use crate::transport::terminal;
-
-/// Commands that a shard may be behind; more wait on our side.
-const COMMANDS_AHEAD: usize = 1024;
-/// How often standard output is looked at, and commands that waited are sent again.
-const TICK: Duration = Duration::from_millis(100);
-/// Beyond the drain timeout, for the shards to report.
-const REPORT_GRACE: Duration = Duration::from_secs(2);
-
-/// Why the program has to end, said from anywhere.
-static FAILURE: OnceLock<String> = OnceLock::new();
-static FAILED: Notify = Notify::const_new();
 
 /// Runs until a signal comes or a shard dies; returns the exit code.
 ///
 /// # Errors
 /// One line about what is wrong with the configuration; nothing was contacted.
-pub fn run(settings: Settings) -> Result<u8, String> {
+pub fn run(mut settings: Settings) -> Result<u8, String> {
     let daemon = build::daemon(&settings)?;
-    let routes = build::routes(&settings)?;
+    let found = book::find(&mut settings)?;
+    let routes = found.build(&settings)?;
+    let state = settings.state_dir.as_deref().map(state::open).transpose()?;
     let choice = io::choose(settings.io, settings.shards)?;
     tracing::info!(
         "logchute {}: {} shards on {} ({}), daemon at {}",
@@ -58,11 +51,15 @@ pub fn run(settings: Settings) -> Result<u8, String> {
     );
     for route in &routes {
         tracing::info!("route {}", route.display);
+        route.open_spool()?;
     }
-    std::panic::set_hook(Box::new(|info| fail(panic_message(info))));
+    if let Some(notice) = build::no_engine(&settings, &daemon) {
+        tracing::warn!("{notice}");
+    }
+    catch_panics();
     limits::raise_descriptors();
-    let program = Program::start(&settings, &daemon, routes, choice.driver);
-    match io::block_on(Driver::Poll, program.serve(settings, daemon)) {
+    let parts = Parts { found, daemon, routes, state, driver: choice.driver };
+    match io::block_on(Driver::Poll, serve(settings, parts)) {
         Ok(code) => Ok(code),
         Err(error) => {
             tracing::error!("no epoll instance to be had: {error}");
@@ -75,9 +72,9 @@ pub fn run(settings: Settings) -> Result<u8, String> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn check(settings: Settings) -> Result<u8, String> {
+pub fn check(mut settings: Settings) -> Result<u8, String> {
     let daemon = build::daemon(&settings)?;
-    let routes = build::routes(&settings)?;
+    let routes = book::find(&mut settings)?.build(&settings)?;
     let choice = io::choose(settings.io, settings.shards)?;
     tracing::info!("configuration is good: {} routes", routes.len());
     tracing::info!("driver {} ({})", choice.driver.name(), choice.reason);
@@ -105,129 +102,84 @@ fn client(address: &DaemonAddress) -> Daemon {
     }
 }
 
-/// The first failure is the one that counts.
-fn fail(reason: String) {
-    let _ = FAILURE.set(reason);
-    FAILED.notify_one();
+/// What the program is made of, before anything runs.
+struct Parts {
+    found: Found,
+    daemon: DaemonAddress,
+    routes: Vec<Arc<Route>>,
+    /// How far an earlier run came, and the file that says so.
+    state: Option<(Arc<Positions>, PathBuf)>,
+    driver: Driver,
 }
 
-fn panic_message(info: &PanicHookInfo<'_>) -> String {
-    let thread = std::thread::current();
-    format!("{} died, which is a bug: {info}", thread.name().unwrap_or("a thread"))
-}
-
-/// What runs beside the control thread.
-struct Program {
-    shards: Vec<ShardHandle>,
-    reports: Receiver<u64>,
-    reported: Arc<Notify>,
-    view: Arc<Counters>,
-}
-
-struct ShardHandle {
-    commands: Sender<Command>,
-    bell: Arc<Notify>,
-    /// Commands that did not fit the channel; as many as there are containers, at most.
-    waiting: VecDeque<Command>,
-}
-
-impl Program {
-    fn start(
-        settings: &Settings,
-        daemon: &DaemonAddress,
-        routes: Vec<Arc<Route>>,
-        driver: Driver,
-    ) -> Program {
-        let (report, reports) = bounded(settings.shards);
-        let reported = Arc::new(Notify::new());
-        let counters: Vec<Arc<ShardCounters>> =
-            (0..settings.shards).map(|_| Arc::default()).collect();
-        let shards = counters
-            .iter()
-            .enumerate()
-            .map(|(index, counters)| {
-                let (commands, inbox) = bounded(COMMANDS_AHEAD);
-                let bell = Arc::new(Notify::new());
-                let setup = Setup {
-                    index,
-                    driver,
-                    daemon: daemon.target.clone(),
-                    greeting: daemon.greeting.clone(),
-                    routes: routes.clone(),
-                    follow: settings.follow.clone(),
-                    max_line: settings.max_line,
-                    counters: Arc::clone(counters),
-                    commands: inbox,
-                    bell: Arc::clone(&bell),
-                };
-                spawn_shard(setup, report.clone(), Arc::clone(&reported));
-                ShardHandle { commands, bell, waiting: VecDeque::new() }
-            })
-            .collect();
-        let view = Arc::new(Counters {
-            driver,
-            shards: counters,
-            routes,
-            connected: AtomicBool::new(false),
-            connects: AtomicU64::new(0),
-        });
-        Program { shards, reports, reported, view }
-    }
-
-    /// Serves until the end; returns the exit code.
-    async fn serve(self, settings: Settings, daemon: DaemonAddress) -> u8 {
-        let Program { mut shards, reports, reported, view } = self;
-        let http = match listen(settings.http).await {
-            Ok(http) => http,
-            Err(reason) => {
-                tracing::error!("{reason}");
-                return EXIT_FAILURE;
-            }
-        };
-        if let Some(listener) = http {
-            let view: Arc<dyn View> = Arc::<Counters>::clone(&view);
+/// Serves until the end; returns the exit code.
+async fn serve(settings: Settings, parts: Parts) -> u8 {
+    let Parts { found, daemon, routes, state, driver } = parts;
+    let positions = state.as_ref().map(|(positions, _)| positions);
+    let fleet = Arc::new(Fleet::start(&settings, &daemon, &routes, positions, driver));
+    let keeper = match state.map(|(positions, path)| Keeper::start(positions, path)).transpose() {
+        Ok(keeper) => keeper,
+        Err(error) => {
+            tracing::error!("no thread for STATE_DIR: {error}");
+            return EXIT_FAILURE;
+        }
+    };
+    let patience = settings.drain_timeout;
+    let routes = Arc::new(Routes::new(Arc::clone(&fleet), &routes, patience));
+    let daemon_state = Arc::new(DaemonState::default());
+    let settings = Arc::new(settings);
+    match listen(settings.http).await {
+        Ok(None) => {}
+        Ok(Some(listener)) => {
+            let settings = Arc::clone(&settings);
+            let viewers =
+                Viewers::new(Arc::clone(&settings), Arc::clone(&fleet), Arc::clone(&routes));
+            let view = Sight {
+                driver,
+                fleet: Arc::clone(&fleet),
+                viewers: Arc::new(viewers),
+                daemon: Arc::clone(&daemon_state),
+                access: access(&settings),
+                book: Arc::new(Book::new(settings, found, Arc::clone(&routes))),
+                routes: Arc::clone(&routes),
+            };
+            let view: Arc<dyn View> = Arc::new(view);
             tokio::task::spawn_local(admin::serve(listener, view, std::future::pending()));
         }
-        let mut registry = Registry::new(settings.shards, own_container(&settings));
-        let reason = {
-            let mut dispatch = Dispatcher { shards: &mut shards, view: &view };
-            let watch = watch::watch(
-                client(&daemon),
-                settings.docker.api_version.clone(),
-                &mut registry,
-                &mut dispatch,
-            );
-            tokio::select! {
-                () = watch => "the watch over the daemon ended".to_owned(),
-                reason = end() => reason,
-            }
-        };
-        let failed = FAILURE.get();
-        match failed {
-            Some(failure) => tracing::error!("{failure}"),
-            None => tracing::info!("{reason}: stopping"),
+        Err(reason) => {
+            tracing::error!("{reason}");
+            return EXIT_FAILURE;
         }
-        let patience = settings.drain_timeout;
-        let undelivered = stop(&mut shards, &reports, &reported, patience).await;
-        view.say_totals(undelivered);
-        if failed.is_none() && undelivered == Some(0) { EXIT_OK } else { EXIT_FAILURE }
     }
-}
-
-fn spawn_shard(setup: Setup, report: Sender<u64>, reported: Arc<Notify>) {
-    let name = format!("shard-{}", setup.index);
-    let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || {
-        let outcome = shard::run(setup, |undelivered| {
-            let _ = report.send(undelivered);
-            reported.notify_one();
-        });
-        if let Err(error) = outcome {
-            fail(format!("{name} cannot start: {error}"));
+    let mut registry = Registry::new(settings.shards, own_container(&settings));
+    let mut dispatch = Dispatcher { fleet: &fleet, daemon: &daemon_state };
+    let asked = settings.docker.api_version.clone();
+    let reason = tokio::select! {
+        () = watch::watch(client(&daemon), asked, &mut registry, &mut dispatch) => {
+            "the watch over the daemon ended".to_owned()
         }
-    });
-    if let Err(error) = spawned {
-        fail(format!("no thread for a shard: {error}; lower SHARDS"));
+        () = fleet.keep_sending() => "no command can be sent".to_owned(),
+        reason = end() => reason,
+    };
+    match failure() {
+        Some(failure) => tracing::error!("{failure}"),
+        None => tracing::info!("{reason}: stopping"),
     }
+    let deadline = Instant::now() + patience;
+    let undelivered = fleet.stop(patience).await.zip(routes.stop(deadline).await);
+    let rest = if keeper.is_some() { "; the next run reads them again" } else { "" };
+    if let Some(keeper) = keeper {
+        keeper.finish();
+    }
+    routes.say_totals();
+    match undelivered {
+        Some((0, 0)) => {}
+        Some((records, lines)) => {
+            tracing::warn!("{} lines were not delivered in time{rest}", records + lines);
+        }
+        None => tracing::error!("a shard did not stop in time: its lines are lost"),
+    }
+    if failure().is_none() && undelivered == Some((0, 0)) { EXIT_OK } else { EXIT_FAILURE }
 }
 
 /// Waits for a reason to stop.
@@ -239,93 +191,36 @@ async fn end() -> String {
     ) else {
         return "no signals to be had".into();
     };
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return "SIGTERM".into(),
-            _ = interrupt.recv() => return "SIGINT".into(),
-            _ = hang_up.recv() => return "SIGHUP".into(),
-            () = FAILED.notified() => return "failure".into(),
-            () = tokio::time::sleep(TICK) => {}
-        }
-        if terminal::is_closed() {
-            return "standard output is closed".into();
-        }
-    }
-}
-
-/// Tells the shards to stop and waits for their reports: how many records were not delivered, or
-/// `None` if a shard did not answer in time.
-async fn stop(
-    shards: &mut [ShardHandle],
-    reports: &Receiver<u64>,
-    reported: &Notify,
-    patience: Duration,
-) -> Option<u64> {
-    let deadline = Instant::now() + patience + REPORT_GRACE;
-    for shard in shards.iter_mut() {
-        shard.waiting.clear();
-        shard.send(Command::Stop(patience));
-    }
-    let (mut undelivered, mut answers) = (0, 0);
-    while answers < shards.len() {
-        while let Ok(records) = reports.try_recv() {
-            undelivered += records;
-            answers += 1;
-        }
-        shards.iter_mut().for_each(ShardHandle::send_waiting);
-        if answers < shards.len() {
-            if Instant::now() >= deadline {
-                return None;
-            }
-            let _ = tokio::time::timeout(TICK, reported.notified()).await;
-        }
-    }
-    Some(undelivered)
-}
-
-impl ShardHandle {
-    fn send(&mut self, command: Command) {
-        self.waiting.push_back(command);
-        self.send_waiting();
-    }
-
-    fn send_waiting(&mut self) {
-        while let Some(command) = self.waiting.pop_front() {
-            match self.commands.try_send(command) {
-                Ok(()) => {}
-                Err(TrySendError::Full(command)) => {
-                    self.waiting.push_front(command);
-                    break;
-                }
-                // The shard died; that is said elsewhere.
-                Err(TrySendError::Disconnected(_)) => return,
-            }
-        }
-        self.bell.notify_one();
-    }
+    let reason = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+        _ = hang_up.recv() => "SIGHUP",
+        () = failed() => "failure",
+        () = terminal::closed() => "standard output is closed",
+    };
+    reason.into()
 }
 
 struct Dispatcher<'a> {
-    shards: &'a mut [ShardHandle],
-    view: &'a Counters,
+    fleet: &'a Fleet,
+    daemon: &'a DaemonState,
 }
 
 impl Dispatch for Dispatcher<'_> {
     fn send(&mut self, (shard, command): Order) {
-        self.shards[shard].send(command);
+        self.fleet.send(shard, command);
     }
 
     fn send_all(&mut self, command: &Command) {
-        self.shards.iter_mut().for_each(|shard| shard.send(command.clone()));
+        self.fleet.send_all(command);
     }
 
-    fn send_waiting(&mut self) {
-        self.shards.iter_mut().for_each(ShardHandle::send_waiting);
+    fn received(&self) -> Vec<u64> {
+        self.fleet.counters.iter().map(|counters| counters.received_bytes.get()).collect()
     }
 
     fn connected(&mut self, connected: bool) {
-        self.view.connected.store(connected, Relaxed);
-        self.view.connects.fetch_add(u64::from(connected), Relaxed);
+        self.daemon.set(connected);
     }
 }
 
@@ -346,73 +241,34 @@ async fn listen(http: Option<HttpSettings>) -> Result<Option<TcpListener>, Strin
     }
 }
 
+/// Who may do what over HTTP; says so where that may be a surprise.
+fn access(settings: &Settings) -> Access {
+    let ApiSettings { token, routes, .. } = &settings.api;
+    let address = settings.http.map(|http| http.address);
+    let local = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
+    let asked = routes.map(|routes| match routes {
+        RoutesApi::Open => Permission::Change,
+        RoutesApi::Read => Permission::See,
+        RoutesApi::Off => Permission::Nothing,
+    });
+    let token = token.as_ref().map(|token| token.reveal().to_owned());
+    let access = Access::new(token, local, asked);
+    if access.is_open() {
+        let changing = match access.permission() {
+            Permission::Change => "and can send them elsewhere (/routes, by ROUTES_API=open)",
+            _ => "changing routes is off; ROUTES_API=open would let everybody",
+        };
+        tracing::warn!(
+            "http without HTTP_TOKEN: whoever reaches the port sees all lines (/logs); {changing}"
+        );
+    }
+    access
+}
+
 fn own_container(settings: &Settings) -> Option<String> {
     if settings.follow.follow_self {
         return None;
     }
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     own::container_id(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"))
-}
-
-/// What the HTTP side sees.
-struct Counters {
-    driver: Driver,
-    shards: Vec<Arc<ShardCounters>>,
-    routes: Vec<Arc<Route>>,
-    connected: AtomicBool,
-    connects: AtomicU64,
-}
-
-impl Counters {
-    fn snapshot(&self) -> Snapshot {
-        let routes = self.routes.iter().map(|route| {
-            let mut snapshot = route.snapshot.clone();
-            route.counters.iter().for_each(|counters| snapshot.add(counters));
-            snapshot
-        });
-        Snapshot {
-            driver: self.driver.name().to_owned(),
-            daemon_connected: self.connected.load(Relaxed),
-            daemon_reconnects: self.connects.load(Relaxed).saturating_sub(1),
-            shards: self.shards.iter().map(|shard| ShardSnapshot::from(&**shard)).collect(),
-            routes: routes.collect(),
-        }
-    }
-
-    /// The last word: what became of the lines.
-    fn say_totals(&self, undelivered: Option<u64>) {
-        for route in &self.routes {
-            let sum = |pick: fn(&crate::metrics::RouteCounters) -> u64| {
-                route.counters.iter().map(|counters| pick(counters)).sum::<u64>()
-            };
-            tracing::info!(
-                "route {}: {} lines received, {} filtered, {} delivered, {} dropped",
-                route.display,
-                sum(|c| c.received_lines.get()),
-                sum(|c| c.filtered_lines.get()),
-                sum(|c| c.delivered_lines.get()),
-                sum(|c| c.dropped_buffer_full.get()
-                    + c.dropped_refused.get()
-                    + c.dropped_at_exit.get()),
-            );
-        }
-        match undelivered {
-            Some(0) => {}
-            Some(records) => tracing::warn!("{records} lines were not delivered in time"),
-            None => tracing::error!("a shard did not stop in time: its lines are lost"),
-        }
-    }
-}
-
-impl View for Counters {
-    fn health(&self) -> Result<(), String> {
-        match FAILURE.get() {
-            Some(failure) => Err(failure.clone()),
-            None => Ok(()),
-        }
-    }
-
-    fn metrics(&self, out: &mut String) {
-        out.push_str(&render(&self.snapshot()));
-    }
 }

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -14,6 +14,7 @@ use super::registry::{Order, Registry};
 use crate::docker::events::{DockerEvent, EventLines, parse_event};
 use crate::docker::inspect::{Listed, parse_list};
 use crate::docker::request::{Api, negotiate};
+use crate::io::clock;
 use crate::shard::command::{Clock, Command, Greeting};
 use crate::shard::intake::nanos;
 use crate::transport::StreamTarget;
@@ -29,17 +30,14 @@ const EVENTS_AHEAD: usize = 4096;
 /// How long the daemon may take to begin its event stream; after that it is asked anew.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Commands that a busy shard had no room for are tried again this often.
-const TICK: Duration = Duration::from_millis(500);
-
 /// Takes orders on their way to the shards.
 pub trait Dispatch {
     /// One order for one shard.
     fn send(&mut self, order: Order);
     /// One command for every shard.
     fn send_all(&mut self, command: &Command);
-    /// Tries again what a busy shard had no room for.
-    fn send_waiting(&mut self);
+    /// Bytes that each shard has taken from containers since it began.
+    fn received(&self) -> Vec<u64>;
     /// The daemon is there, or not any more.
     fn connected(&mut self, connected: bool);
 }
@@ -51,12 +49,12 @@ pub async fn watch(
     registry: &mut Registry,
     dispatch: &mut dyn Dispatch,
 ) {
-    let mut link = Link::new(nanos(SystemTime::now()));
+    let mut link = Link::new(nanos(clock::wall()));
     loop {
-        match link.poll(Instant::now()) {
+        match link.poll(clock::now()) {
             Action::Wait(until) => tokio::time::sleep_until(until.into()).await,
             Action::Ready | Action::Connect => {
-                let mut up = || link.handle(Event::Connected, Instant::now());
+                let mut up = || link.handle(Event::Connected, clock::now());
                 let asked = asked_version.as_deref();
                 let watched = watch_once(&mut daemon, asked, registry, dispatch, &mut up).await;
                 dispatch.connected(false);
@@ -64,7 +62,7 @@ pub async fn watch(
                     Ok(()) => "the daemon ended its event stream".to_owned(),
                     Err(error) => error.to_string(),
                 };
-                link.handle(Event::Failed(reason), Instant::now());
+                link.handle(Event::Failed(reason), clock::now());
             }
         }
         if let Some(notice) = link.notice() {
@@ -99,23 +97,26 @@ async fn watch_once(
             dispatch.send(order);
         }
     }
+    registry.measure(dispatch.received(), clock::now());
     registry.reconcile(list_now, true).into_iter().for_each(|order| dispatch.send(order));
     up();
     dispatch.connected(true);
-    let mut due = Instant::now() + LIST_EVERY;
+    let mut due = clock::now() + LIST_EVERY;
     loop {
-        match tokio::time::timeout(TICK, events.recv()).await {
+        match tokio::time::timeout_at(due.into(), events.recv()).await {
             Ok(Some(event)) => {
+                registry.measure(dispatch.received(), clock::now());
                 if let Some(order) = event?.and_then(|event| registry.event(event)) {
                     dispatch.send(order);
                 }
             }
             Ok(None) => break,
-            Err(_quiet) => dispatch.send_waiting(),
+            Err(_quiet) => {}
         }
-        if Instant::now() >= due {
-            due = Instant::now() + LIST_EVERY;
+        if clock::now() >= due {
+            due = clock::now() + LIST_EVERY;
             let list = list(daemon).await?;
+            registry.measure(dispatch.received(), clock::now());
             registry.reconcile(list, false).into_iter().for_each(|order| dispatch.send(order));
         }
     }
@@ -179,7 +180,7 @@ async fn read_events(mut stream: Streaming, sender: mpsc::Sender<EventResult>) {
 /// An event that cannot be read is said and passed over: the next list sets things right.
 fn understand(line: &[u8], unread: &mut Warner) -> Option<DockerEvent> {
     parse_event(line).unwrap_or_else(|error| {
-        if let Some(sum) = unread.due(Instant::now(), 1) {
+        if let Some(sum) = unread.due(clock::now(), 1) {
             tracing::warn!("docker: events that cannot be read: {sum}, the last: {error}");
         }
         None
@@ -216,7 +217,7 @@ pub async fn greet(daemon: &Daemon, asked: Option<&str>) -> Result<Greeting, Dae
     };
     let clock = match (&daemon.target, date) {
         (StreamTarget::Unix(_), _) => Clock::OURS,
-        (_, Some(date)) => Clock::from_date(date, nanos(SystemTime::now())),
+        (_, Some(date)) => Clock::from_date(date, nanos(clock::wall())),
         (_, None) => Clock { slack: Duration::from_secs(2), ..Clock::OURS },
     };
     let version = negotiate(server.as_deref(), asked).map_err(DaemonError::Nonsense)?;

@@ -111,27 +111,31 @@ impl Demux {
         Demux { state: State::Tty }
     }
 
-    /// Hands out the payloads that `input`, the next bytes of the stream, holds, in their order.
-    ///
-    /// Type 0 (an echoed standard input) counts as standard output. On an error everything before
-    /// the corrupt header has been handed out, and every further push fails with the same error.
+    /// The payloads that `input`, the next bytes of the stream, holds, in their order. They are to
+    /// be taken to the end, [`Pieces::finish`] included: what is not taken is lost.
     #[inline]
+    pub fn pieces<'d, 'a>(&'d mut self, input: &'a [u8]) -> Pieces<'d, 'a> {
+        let mut pieces = Pieces { demux: self, rest: input, first: None };
+        if !matches!(pieces.demux.state, State::Header { have: 0, .. }) {
+            pieces.resume();
+        }
+        pieces
+    }
+
+    /// Hands out the payloads of [`Demux::pieces`].
+    ///
+    /// # Errors
+    /// See [`Pieces::finish`].
     pub fn push<'a>(
         &mut self,
         input: &'a [u8],
         mut each: impl FnMut(Piece<'a>),
     ) -> Result<(), Corrupt> {
-        let mut rest = self.resume(input, &mut each)?;
-        while let Some((header, after)) = rest.split_first_chunk() {
-            let (channel, len) = self.parse(header)?;
-            rest = self.payload(channel, len, after, &mut each);
+        let mut pieces = self.pieces(input);
+        while let Some(piece) = pieces.next() {
+            each(piece);
         }
-        if !rest.is_empty() {
-            let mut header = [0; HEADER];
-            header.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-            self.state = State::Header { header, have: rest.len() };
-        }
-        Ok(())
+        pieces.finish()
     }
 
     /// Whether the stream may end here: not inside a frame, and always true for a TTY's.
@@ -142,82 +146,123 @@ impl Demux {
         }
     }
 
-    /// Deals with what the push before left unfinished; returns the rest of `input`, which begins
-    /// with a header. Unless that rest is empty the state is then `BETWEEN_FRAMES`.
-    fn resume<'a>(
-        &mut self,
-        input: &'a [u8],
-        each: &mut impl FnMut(Piece<'a>),
-    ) -> Result<&'a [u8], Corrupt> {
-        match std::mem::replace(&mut self.state, BETWEEN_FRAMES) {
-            State::Header { have: 0, .. } => Ok(input),
-            State::Header { mut header, mut have } => {
-                let mut rest = input;
-                while have < HEADER {
-                    let Some((&byte, after)) = rest.split_first() else {
-                        self.state = State::Header { header, have };
-                        return Ok(rest);
-                    };
-                    header[have] = byte;
-                    have += 1;
-                    rest = after;
-                }
-                let (channel, len) = self.parse(&header)?;
-                Ok(self.payload(channel, len, rest, each))
+    /// As [`parse`]; what is no header breaks the stream.
+    fn parse(&mut self, header: &[u8; HEADER]) -> Option<(Channel, u32)> {
+        let parsed = parse(header);
+        if parsed.is_none() {
+            self.state = State::Broken(Corrupt { header: *header });
+        }
+        parsed
+    }
+}
+
+/// What one input holds of a stream; see [`Demux::pieces`].
+#[derive(Debug)]
+pub struct Pieces<'d, 'a> {
+    demux: &'d mut Demux,
+    /// What follows `first`. Unless it is empty it begins with a header, and the state is
+    /// `BETWEEN_FRAMES`.
+    rest: &'a [u8],
+    /// The end of what the input before left unfinished.
+    first: Option<Piece<'a>>,
+}
+
+impl<'a> Pieces<'_, 'a> {
+    /// The next piece. Not an `Iterator`, whose users would forget [`Pieces::finish`].
+    #[expect(clippy::should_implement_trait)]
+    #[inline(always)]
+    pub fn next(&mut self) -> Option<Piece<'a>> {
+        if let Some((header, after)) = self.rest.split_first_chunk()
+            && self.first.is_none()
+            && let Some((channel, len)) = parse(header)
+            && let Some((bytes, rest)) = after.split_at_checked(len as usize)
+        {
+            self.rest = rest;
+            return Some(channel.piece(bytes, true));
+        }
+        self.edge()
+    }
+
+    /// Everything but a whole frame: the first piece, the last one, and a header that is none.
+    #[inline(never)]
+    fn edge(&mut self) -> Option<Piece<'a>> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        let rest = std::mem::take(&mut self.rest);
+        let Some((header, after)) = rest.split_first_chunk() else {
+            if !rest.is_empty() {
+                let mut header = [0; HEADER];
+                header.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+                self.demux.state = State::Header { header, have: rest.len() };
             }
-            State::Payload { channel, left } => Ok(self.payload(channel, left, input, each)),
+            return None;
+        };
+        let (channel, len) = self.demux.parse(header)?;
+        self.payload(channel, len, after)
+    }
+
+    /// Deals with what the input before left unfinished.
+    fn resume(&mut self) {
+        let input = std::mem::take(&mut self.rest);
+        match std::mem::replace(&mut self.demux.state, BETWEEN_FRAMES) {
+            State::Header { mut header, have } => {
+                let (more, rest) = input.split_at(input.len().min(HEADER - have));
+                header[have..have + more.len()].copy_from_slice(more);
+                if have + more.len() < HEADER {
+                    self.demux.state = State::Header { header, have: have + more.len() };
+                } else if let Some((channel, len)) = self.demux.parse(&header) {
+                    self.first = self.payload(channel, len, rest);
+                }
+            }
+            State::Payload { channel, left } => self.first = self.payload(channel, left, input),
             State::Tty => {
-                self.state = State::Tty;
-                if !input.is_empty() {
-                    each(Channel::Output(Source::Stdout).piece(input, false));
-                }
-                Ok(&[])
+                self.demux.state = State::Tty;
+                let all = Channel::Output(Source::Stdout).piece(input, false);
+                self.first = (!input.is_empty()).then_some(all);
             }
-            State::Broken(corrupt) => {
-                self.state = State::Broken(corrupt);
-                Err(corrupt)
-            }
+            State::Broken(corrupt) => self.demux.state = State::Broken(corrupt),
         }
     }
 
-    /// Reads a whole header: the channel and the length of the payload.
-    #[inline]
-    fn parse(&mut self, header: &[u8; HEADER]) -> Result<(Channel, u32), Corrupt> {
-        let [kind, pad @ .., len3, len2, len1, len0] = *header;
-        let channel = match (kind, pad) {
-            (0 | 1, [0, 0, 0]) => Channel::Output(Source::Stdout),
-            (2, [0, 0, 0]) => Channel::Output(Source::Stderr),
-            (3, [0, 0, 0]) => Channel::SystemError,
-            _ => {
-                let corrupt = Corrupt { header: *header };
-                self.state = State::Broken(corrupt);
-                return Err(corrupt);
-            }
-        };
-        Ok((channel, u32::from_be_bytes([len3, len2, len1, len0])))
-    }
-
-    /// Hands out as much of a payload of `len` bytes as is there; returns what follows it. The
-    /// state is and remains `BETWEEN_FRAMES` where the payload is whole.
-    #[inline]
-    fn payload<'a>(
-        &mut self,
-        channel: Channel,
-        len: u32,
-        input: &'a [u8],
-        each: &mut impl FnMut(Piece<'a>),
-    ) -> &'a [u8] {
-        if let Some((bytes, after)) = input.split_at_checked(len as usize) {
-            each(channel.piece(bytes, true));
-            return after;
+    /// As much of a payload of `len` bytes as is there; what follows it is the rest. The state is
+    /// and remains `BETWEEN_FRAMES` where the payload is whole.
+    fn payload(&mut self, channel: Channel, len: u32, input: &'a [u8]) -> Option<Piece<'a>> {
+        if let Some((bytes, rest)) = input.split_at_checked(len as usize) {
+            self.rest = rest;
+            return Some(channel.piece(bytes, true));
         }
         // The input is shorter than `len`, so its length fits.
-        self.state = State::Payload { channel, left: len - input.len() as u32 };
-        if !input.is_empty() {
-            each(channel.piece(input, false));
-        }
-        &[]
+        self.demux.state = State::Payload { channel, left: len - input.len() as u32 };
+        (!input.is_empty()).then(|| channel.piece(input, false))
     }
+
+    /// To be called when there are no more pieces.
+    ///
+    /// # Errors
+    /// A header that is none; what came before it has been handed out. Every further input fails
+    /// with the same error.
+    pub fn finish(self) -> Result<(), Corrupt> {
+        match self.demux.state {
+            State::Broken(corrupt) => Err(corrupt),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Reads a whole header: the channel and the length of the payload; `None` if it is none.
+/// Type 0 (an echoed standard input) counts as standard output.
+#[inline]
+fn parse(header: &[u8; HEADER]) -> Option<(Channel, u32)> {
+    let [kind, pad2, pad1, pad0, len3, len2, len1, len0] = *header;
+    // With its padding, which is zero, the type is a number of 32 bits: one comparison.
+    let channel = match u32::from_le_bytes([kind, pad2, pad1, pad0]) {
+        0 | 1 => Channel::Output(Source::Stdout),
+        2 => Channel::Output(Source::Stderr),
+        3 => Channel::SystemError,
+        _ => return None,
+    };
+    Some((channel, u32::from_be_bytes([len3, len2, len1, len0])))
 }
 
 /// The slow, obviously right way, and the comparison with it. In test and fuzz builds only.

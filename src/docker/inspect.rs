@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::config::{ExcludeLabel, FollowSettings};
 use crate::docker::time::rfc3339;
@@ -42,6 +44,9 @@ pub struct Container {
     /// `State.FinishedAt` in nanoseconds since 1970: the end of the previous run, kept by the
     /// daemon while the container runs again; `None` if it never ended.
     pub finished_at: Option<u64>,
+    /// The whole answer, kept only where a route's templates may ask for any of it: see
+    /// [`Container::document`].
+    pub answer: Option<Arc<[u8]>>,
 }
 
 /// `State.Status` of the Engine API.
@@ -66,6 +71,27 @@ impl Container {
     /// The 12 digits that `docker ps` shows.
     pub fn short_id(&self) -> &str {
         self.id.get(..12).unwrap_or(&self.id)
+    }
+
+    /// The container as templates see it: the daemon's answer under the current name. Without the
+    /// answer, as much of it as is known here.
+    pub fn document(&self) -> Value {
+        let answer = self.answer.as_deref().and_then(|json| serde_json::from_slice(json).ok());
+        let mut document: Value = answer.unwrap_or_else(|| {
+            json!({
+                "Id": self.id,
+                "Config": {
+                    "Hostname": self.hostname, "Image": self.image, "Labels": self.labels,
+                    "Env": self.env, "Tty": self.tty,
+                },
+                "HostConfig": {
+                    "LogConfig": {"Type": self.log_driver}, "AutoRemove": self.auto_remove,
+                },
+                "State": {"Pid": self.pid},
+            })
+        });
+        document["Name"] = format!("/{}", self.name).into();
+        document
     }
 }
 
@@ -222,6 +248,7 @@ pub fn parse_inspect(json: &[u8]) -> Result<Container, JsonError> {
         state: state.reduced(),
         started_at: moment(&state.started_at),
         finished_at: moment(&state.finished_at),
+        answer: None,
     })
 }
 
@@ -361,7 +388,6 @@ fn excludes(entry: &ExcludeLabel, container: &Container) -> Option<Ignored> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::{Value, json};
 
     const ID: &str = "3edafbdfe8dbd1349ef2c5ae783545a50a2502d1886b231de6aae0f6d4bf417d";
 
@@ -407,9 +433,23 @@ mod tests {
             state: State::Running,
             started_at: Some(1_714_979_289_500_000_000),
             finished_at: None,
+            answer: None,
         };
         assert_eq!(inspect(&answer()), expect);
         assert_eq!(expect.short_id(), "3edafbdfe8db");
+    }
+
+    #[test]
+    fn templates_see_the_answer_under_the_current_name() {
+        let mut container = inspect(&answer());
+        container.name = "renamed".into();
+        let known = container.document();
+        assert_eq!(known["Name"], "/renamed");
+        assert_eq!(known["Config"]["Labels"]["k"], "v");
+        container.answer = Some(answer().to_string().into_bytes().into());
+        let mut expected = answer();
+        expected["Name"] = "/renamed".into();
+        assert_eq!(container.document(), expected);
     }
 
     #[test]

@@ -55,6 +55,12 @@ impl Cursor {
         }
     }
 
+    /// The time of the latest message that was taken; `None` if none was.
+    pub fn latest(&self) -> Option<u64> {
+        let taken = self.places.iter().filter(|place| place.taken > 0);
+        taken.map(|place| place.ts).max()
+    }
+
     /// What the next pass asks for as `since`: the place of the source that is furthest behind
     /// among `sources`; `None` is the start of the log.
     pub fn since(&self, sources: &[Source]) -> Option<u64> {

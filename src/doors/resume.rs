@@ -26,6 +26,12 @@ pub const TAIL: usize = 4096;
 /// recognise the border by. Nanos.
 const MARGIN_NANOS: u64 = 1_000_000_000;
 
+/// So many of the last delivered lines may be missing in the log.
+const LOST_LINES: usize = 16;
+
+/// So many bytes before these have to be there, for a place to be recognised by them.
+const RECOGNISED: usize = 64;
+
 /// What a held message costs beside its bytes.
 const MESSAGE: usize = size_of::<Message>();
 
@@ -66,8 +72,29 @@ impl Tail {
         self.at = 0;
     }
 
+    /// When the last of it came, or its timestamp.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Whether both end with the same bytes, as far as both remember: how far that is depends on
+    /// the reads in which the bytes came.
+    pub fn ends_like(&self, other: &Tail) -> bool {
+        let (mine, others) = (self.bytes(), other.bytes());
+        mine.ends_with(&others) || others.ends_with(&mine)
+    }
+
+    /// Whether this message is among what was delivered last, as far as that is remembered.
+    pub fn has(&self, message: &[u8]) -> bool {
+        let (mut delivered, mut text) = (Vec::new(), Vec::new());
+        overlap::project(&self.bytes(), &mut delivered);
+        overlap::project(message.strip_suffix(b"\n").unwrap_or(message), &mut text);
+        let end = &text[text.len() - text.len().min(TAIL / 2)..];
+        memchr::memmem::find(&delivered, end).is_some()
+    }
+
     /// The bytes, oldest first.
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let (new, old) = self.ring.split_at(self.at.min(self.ring.len()));
         [old, new].concat()
     }
@@ -117,7 +144,7 @@ pub struct Replay<'a> {
 }
 
 /// A held message: its bytes are `raw[..end]` from the end of the one before.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Message {
     ts: u64,
     end: usize,
@@ -133,7 +160,7 @@ struct Border {
     newline_first: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Side {
     /// What was delivered, raw and projected, and when the last of it came.
     raw_tail: Vec<u8>,
@@ -256,9 +283,8 @@ impl Side {
         self.context.len() + usize::from(whole && self.since <= self.sure_until)
     }
 
-    /// Visits, ascending, the places in `text` where the delivered text can end.
-    fn ends(&self, text: &[u8], mut visit: impl FnMut(usize)) {
-        let tail = &self.tail;
+    /// Visits, ascending, the places in `text` where `tail` can end, which is what was delivered.
+    fn ends(tail: &[u8], text: &[u8], mut visit: impl FnMut(usize)) {
         // The log begins within the tail, at the start of a line.
         let mut within = Vec::new();
         overlap::alignments(&text[..text.len().min(tail.len())], tail, |at| {
@@ -279,7 +305,7 @@ impl Side {
     fn border(&self, text: &[u8], starts: &[usize]) -> Option<Border> {
         let (earliest, latest) = (self.earliest(), self.latest(text, starts));
         let (mut chosen, mut unsure) = (None::<usize>, false);
-        self.ends(text, |end| {
+        Side::ends(&self.tail, text, |end| {
             if end < earliest || end > latest {
                 return;
             }
@@ -290,6 +316,24 @@ impl Side {
             }
         });
         chosen.map(|at| Border { at, unsure, newline_first: false })
+    }
+
+    /// The earliest place where the delivered text can end if its last lines are missing in the
+    /// log: a daemon that is stopped has sent them and not written them.
+    fn border_before_lost_lines(&self, text: &[u8]) -> Option<Border> {
+        let ends = memchr::memrchr_iter(b'\n', &self.tail).map(|newline| newline + 1);
+        let shorter = ends.filter(|&end| end < self.tail.len()).take(LOST_LINES);
+        let found = shorter.take_while(|&end| end >= RECOGNISED).find_map(|end| {
+            let mut first = None;
+            Side::ends(&self.tail[..end], text, |at| {
+                if at >= self.context.len().max(RECOGNISED) {
+                    first.get_or_insert(at);
+                }
+            });
+            first
+        });
+        let newline_first = self.raw_tail.last() != Some(&b'\n');
+        found.map(|at| Border { at, unsure: true, newline_first })
     }
 
     /// What time alone says: all that was not surely delivered is given on.
@@ -330,7 +374,7 @@ impl Side {
         let border = match self.border(&text, &starts) {
             Some(border) => border,
             None if !must && self.is_ahead() => return,
-            None => self.border_by_time(),
+            None => self.border_before_lost_lines(&text).unwrap_or_else(|| self.border_by_time()),
         };
         let ascii = self.raw_tail.iter().rposition(u8::is_ascii).map_or(0, |at| at + 1);
         let mut run = &self.raw_tail[ascii..];
@@ -367,7 +411,7 @@ impl Side {
 /// The driver runs passes from [`Resume::since`] on and gives each message that its cursor
 /// accepts to [`Resume::logged`], and each [`Replay`] to the new seam and to the splitter. It ends
 /// a pass here before it ends it at the seam. When [`Resume::is_decided`] this only passes through.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Resume {
     config: ResumeConfig,
     sides: [Side; 2],
@@ -429,6 +473,21 @@ impl Resume {
         }
     }
 
+    /// The log has all that there will be: decides what is still held, with what is known. What is
+    /// held of a source whose log ends within what was delivered is let go of.
+    pub fn finish(&mut self, out: &mut impl FnMut(Replay<'_>)) {
+        for source in Source::ALL {
+            let side = &mut self.sides[source as usize];
+            if !side.decided {
+                side.decide(source, false, out);
+            }
+            if !side.decided {
+                side.decided = true;
+                (side.raw, side.messages) = (Vec::new(), Vec::new());
+            }
+        }
+    }
+
     /// Whether nothing is held back any more. When the seam has joined, this is of no interest.
     pub fn is_decided(&self) -> bool {
         self.sides.iter().all(|side| side.decided)
@@ -476,6 +535,37 @@ mod tests {
 
     fn line(text: &str) -> (bool, String) {
         (false, text.to_owned())
+    }
+
+    /// A pass that began too early to have all decides nothing; the end of the log does.
+    #[test]
+    fn what_is_held_at_the_end_of_the_log_goes_out() {
+        let (mut out, mut given) = (Tail::new(), Vec::new());
+        out.note(b"1\n2\n", NOW);
+        let config = ResumeConfig::new(NOW, Duration::from_millis(5));
+        let mut resume = Resume::new([&out, &Tail::new()], config);
+        resume.pass_begins(NOW + 10 * MS);
+        for (ts, text) in [(NOW - 9 * MS, "1\n"), (NOW, "2\n"), (NOW + MS, "3\n")] {
+            resume.logged(OUT, ts, text.as_bytes(), &mut |r| given.extend_from_slice(r.bytes));
+        }
+        resume.pass_ended(&mut |r| given.extend_from_slice(r.bytes));
+        assert!(given.is_empty() && !resume.is_decided());
+        resume.finish(&mut |r| given.extend_from_slice(r.bytes));
+        assert_eq!((&*given, resume.is_decided()), (&b"3\n"[..], true));
+    }
+
+    /// The daemon was stopped before it had written its last line: what is before that tells where
+    /// the log goes on. Too little of it is no sign, and time alone decides.
+    #[test]
+    fn a_last_line_that_the_log_lacks_is_done_without() {
+        let long = |n: u64| format!("{n} {}\n", "x".repeat(70));
+        let texts: Vec<String> = (1..6).map(long).collect();
+        let log = [1, 2, 4, 5].map(|n| (NOW + n * MS, &*texts[n as usize - 1]));
+        let tail = texts[..3].concat();
+        let after = vec![line(&texts[3]), line(&texts[4])];
+        assert_eq!(resumed(&tail, &log), (after, true));
+        let short = [(NOW - 9 * MS, "1\n"), (NOW, "2\n"), (NOW + 1, "4\n")];
+        assert_eq!(resumed("1\n2\n3\n", &short).0.len(), 3);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub const KEEP: usize = 8 * 1024;
 /// A block that it hands out is one or more whole lines, each ended by `\n` and at most
 /// `max_line` bytes long without it, [`CONTINUES`] excepted. Bytes are handed out verbatim, `\r`,
 /// NUL and invalid UTF-8 included.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Splitter {
     /// The line that has no end yet; at most `max_line` bytes between pushes.
     carry: Vec<u8>,
@@ -39,6 +39,17 @@ impl Splitter {
         Splitter { carry: Vec::new(), max_line: max_line.max(1), in_parts: false, cut_lines: 0 }
     }
 
+    /// How many bytes there are of a line that has no end yet; `None` where parts of it were handed
+    /// out.
+    pub fn unfinished(&self) -> Option<usize> {
+        (!self.in_parts).then_some(self.carry.len())
+    }
+
+    /// Whether `other` holds the same beginning of a line.
+    pub fn is_level_with(&self, other: &Splitter) -> bool {
+        (self.in_parts, &self.carry) == (other.in_parts, &other.carry)
+    }
+
     /// Hands out the lines that end in `piece`, which is the next bytes of the stream, in blocks.
     ///
     /// A line of more than `max_line` bytes is handed out in parts, each as soon as it is known
@@ -46,11 +57,17 @@ impl Splitter {
     /// there is one to be found in the last 4 bytes, so a part may be 3 bytes short of the limit.
     #[inline]
     pub fn push(&mut self, piece: &[u8], out: &mut impl FnMut(&[u8])) {
-        // One line or many, nothing before and nothing after: the usual case by far.
-        if self.carry.is_empty() && piece.len() <= self.max_line && piece.last() == Some(&b'\n') {
+        if self.passes(piece) {
             return out(piece);
         }
         self.push_cut(piece, out);
+    }
+
+    /// Whether `piece`, if it were pushed now, would be handed out as it is: one line or many,
+    /// nothing before and nothing after. The usual case by far; then it need not be pushed.
+    #[inline]
+    pub fn passes(&self, piece: &[u8]) -> bool {
+        self.carry.is_empty() && piece.len() <= self.max_line && piece.last() == Some(&b'\n')
     }
 
     /// Hands out the unterminated last line, if there is one, with a `\n` of our own.

@@ -1,24 +1,30 @@
-//! Which lines go where: a route's URI ([`uri`]), the containers it selects ([`select`]) and the
-//! lines it keeps ([`filter`]).
+//! Which lines go where: a route's URI ([`uri`]) or JSON ([`json`]), the containers it selects
+//! ([`select`]), the lines it keeps ([`filter`]; [`verdict`] judges for all routes at once) and
+//! joins ([`multiline`]).
 //!
 //! Pure; knows containers and lines, not sinks or sockets.
 
 pub mod filter;
 pub mod glob;
+pub mod json;
+pub mod multiline;
 pub mod pattern;
+mod scan;
 pub mod select;
 pub mod uri;
+pub mod verdict;
+mod words;
 
 use crate::docker::Source;
 
 /// A route as the user wrote it: parsed, not yet built.
 ///
-/// Shape: `ADAPTER[+TRANSPORT]://ADDRESS[?filter.…=…&OPTION=…]`.
+/// Shape: `[multiline+]ADAPTER[+TRANSPORT]://ADDRESS[?filter.…=…&OPTION=…]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteSpec {
     /// Names the route in metrics and messages: `0`, `1` … in the order given.
     pub id: String,
-    /// `syslog`, `raw`, `console` …
+    /// `syslog`, `raw`, `console` …, behind `multiline+` where lines are to be joined.
     pub adapter: String,
     /// `tcp`, `udp`, `tls`, `unix`; `None` where the URI names none.
     pub transport: Option<String>,
@@ -30,10 +36,28 @@ pub struct RouteSpec {
     pub options: Vec<(String, String)>,
 }
 
+/// What an adapter begins with where lines are to be joined.
+const MULTILINE: &str = "multiline+";
+
 impl RouteSpec {
+    /// What the adapter writes, whether lines are joined or not.
+    pub fn sink(&self) -> &str {
+        self.adapter.strip_prefix(MULTILINE).unwrap_or(&self.adapter)
+    }
+
+    /// Whether lines that belong together are to be joined.
+    pub fn is_multiline(&self) -> bool {
+        self.adapter.starts_with(MULTILINE)
+    }
+
     /// The value of option `name`, if the URI gave it.
     pub fn option(&self, name: &str) -> Option<&str> {
         self.options.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// The same; an empty value counts as not given.
+    pub fn given(&self, name: &str) -> Option<&str> {
+        self.option(name).filter(|value| !value.is_empty())
     }
 }
 

@@ -6,9 +6,10 @@
 //! a log line: user information, paths of other transports, and the values of options whose
 //! names say so.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use super::{RouteSpec, Selector};
+use super::{MULTILINE, RouteSpec, Selector};
 
 /// Transports whose bare name means `raw` over them.
 const BARE_TRANSPORTS: [&str; 4] = ["tcp", "udp", "tls", "unix"];
@@ -17,6 +18,16 @@ const BARE_TRANSPORTS: [&str; 4] = ["tcp", "udp", "tls", "unix"];
 /// `structured_data`.
 const SECRET_NAMES: [&str; 9] =
     ["token", "key", "pass", "pwd", "secret", "auth", "credential", "webhook", "structured_data"];
+
+/// Options of which a part of the name is among these, and whose values tell nothing.
+const OPEN_NAMES: [&str; 5] =
+    ["webhook.preset", "webhook.method", "webhook.content_type", "webhook.rate", "webhook.burst"];
+
+/// The option that a webhook's path becomes: it is a secret, an address is not.
+const WEBHOOK_URL: &str = "webhook.url";
+
+/// What to say where a host seems to follow what is no part of a host.
+const CUT_PASSWORD: &str = "has an @ behind its ? or #; of a password, write these as %3F and %23";
 
 /// Why a list of routes is refused: one line that names the route and says what to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,15 +53,19 @@ pub fn parse_routes(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Vec<RouteSpec>, RouteError> {
     let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-    entries
-        .enumerate()
-        .map(|(id, entry)| {
-            parse_route(&expand(entry, env), id).map_err(|what| {
-                let message = format!("route {}: {what}", quote(&redacted(entry)));
-                RouteError { message }
-            })
+    let entries: Vec<&str> = entries.collect();
+    let parsed = entries.iter().enumerate().map(|(id, entry)| {
+        parse_route(&expand(entry, env), id).map_err(|what| {
+            // The comma that ends it may be one of a password.
+            let mut behind = entries[id + 1..].iter().take_while(|other| !other.contains("://"));
+            let shown = match behind.any(|other| other.contains('@')) {
+                true => without_authority(entry),
+                false => redacted(entry),
+            };
+            RouteError { message: format!("route {}: {what}", quote(&shown)) }
         })
-        .collect()
+    });
+    parsed.collect()
 }
 
 /// How `spec` is shown in logs: as a URI that means the same, without its secrets.
@@ -61,7 +76,8 @@ pub fn display(spec: &RouteSpec) -> String {
         uri.push_str(transport);
     }
     uri.push_str("://");
-    uri.push_str(&encode(&spec.address, b"/:[]@"));
+    let address = open_address(&uri, &spec.address);
+    uri.push_str(&encode(&address, b"/:[]@!&'()*+;=<>\""));
     let mut separator = '?';
     let mut parameter = |name: &str, value: &str| {
         uri.push(separator);
@@ -71,18 +87,31 @@ pub fn display(spec: &RouteSpec) -> String {
         uri.push_str(&if is_secret(name) { "***".to_owned() } else { encode(value, b"/:[]@*^") });
     };
     let Selector { id, name, sources, labels } = &spec.selector;
-    let lists = [("filter.sources", sources.join(",")), ("filter.labels", labels.join(","))];
-    for (key, value) in
-        [("filter.id", id.clone()), ("filter.name", name.clone())].into_iter().chain(lists).filter(
-            |(key, value)| !value.is_empty() || (*key == "filter.sources" && !sources.is_empty()),
-        )
-    {
-        parameter(key, &value);
+    for (key, value, given) in [
+        ("filter.id", id.clone(), !id.is_empty()),
+        ("filter.name", name.clone(), !name.is_empty()),
+        ("filter.sources", sources.join(","), !sources.is_empty()),
+        ("filter.labels", labels.join(","), !labels.is_empty()),
+    ] {
+        if given {
+            parameter(key, &value);
+        }
     }
     for (key, value) in &spec.options {
         parameter(key, value);
     }
     uri
+}
+
+/// What of an address may be shown: of one that leads to a webhook, nothing behind the host.
+pub fn open_address<'a>(adapter: &str, address: &'a str) -> Cow<'a, str> {
+    let mut parts = adapter.split(['+', ':']);
+    match address.split_once('/') {
+        Some((host, _)) if parts.any(|part| matches!(part, "webhook" | "slack")) => {
+            Cow::Owned(format!("{host}/***"))
+        }
+        _ => Cow::Borrowed(address),
+    }
 }
 
 /// The names of `spec`'s options that are not in `known`, in the order given. Logspout takes any
@@ -100,7 +129,10 @@ fn parse_route(uri: &str, id: usize) -> Result<RouteSpec, String> {
     if uri.bytes().any(|b| b.is_ascii_control()) {
         return Err("contains a control character; write it as %XX".to_owned());
     }
-    let (uri, _fragment) = uri.split_once('#').unwrap_or((uri, ""));
+    let (uri, fragment) = uri.split_once('#').unwrap_or((uri, ""));
+    if fragment.contains('@') {
+        return Err(CUT_PASSWORD.to_owned());
+    }
     let (scheme, rest) = split_scheme(uri)?;
     let (hierarchy, query) = rest.split_once('?').unwrap_or((rest, ""));
     let Some(hierarchy) = hierarchy.strip_prefix("//") else {
@@ -113,14 +145,29 @@ fn parse_route(uri: &str, id: usize) -> Result<RouteSpec, String> {
     let address = if transport == Some("unix") { unix_path(&host, path)? } else { host };
     let mut spec = RouteSpec {
         id: id.to_string(),
-        adapter: adapter.to_owned(),
+        adapter,
         transport: transport.map(str::to_owned),
         address,
         selector: Selector::default(),
         options: Vec::new(),
     };
     read_query(query, &mut spec)?;
+    if is_webhook(&scheme) {
+        if authority.contains('@') {
+            return Err("has a user before its host; give it as WEBHOOK_HEADERS=Authorization: \
+                        Basic ..."
+                .to_owned());
+        }
+        if path.len() > 1 && spec.option(WEBHOOK_URL).is_none() {
+            spec.options.push((WEBHOOK_URL.to_owned(), path.to_owned()));
+        }
+    }
     Ok(spec)
+}
+
+/// Whether a scheme is that of a webhook, whatever stands around it.
+fn is_webhook(scheme: &str) -> bool {
+    scheme.split(['+', ':']).any(|part| part == "webhook")
 }
 
 /// The scheme in lower case, and what follows its colon.
@@ -133,12 +180,26 @@ fn split_scheme(uri: &str) -> Result<(String, &str), String> {
     if valid { Ok((scheme.to_ascii_lowercase(), rest)) } else { Err(FIX.to_owned()) }
 }
 
-/// The adapter and the transport of a scheme.
-fn split_adapter(scheme: &str) -> Result<(&str, Option<&str>), String> {
+/// The adapter and the transport of a scheme. `multiline+` stands before the adapter alone.
+pub(super) fn split_adapter(scheme: &str) -> Result<(String, Option<&str>), String> {
+    if let Some(rest) = scheme.strip_prefix(MULTILINE) {
+        let (adapter, transport) = split_plain(rest)?;
+        return Ok((format!("{MULTILINE}{adapter}"), transport));
+    }
+    if scheme == MULTILINE.trim_end_matches('+') {
+        return Err("joins lines for nobody; write multiline+ADAPTER+TRANSPORT://HOST:PORT, \
+                    e.g. multiline+raw+tcp://logs.example.com:5000"
+            .to_owned());
+    }
+    let (adapter, transport) = split_plain(scheme)?;
+    Ok((adapter.to_owned(), transport))
+}
+
+fn split_plain(scheme: &str) -> Result<(&str, Option<&str>), String> {
     match scheme.split_once('+') {
         None if BARE_TRANSPORTS.contains(&scheme) => Ok(("raw", Some(scheme))),
-        None => Ok((scheme, None)),
-        Some(("", _) | (_, "")) => {
+        None if !scheme.is_empty() => Ok((scheme, None)),
+        None | Some(("", _) | (_, "")) => {
             Err("has nothing on one side of its +; write ADAPTER+TRANSPORT://…".to_owned())
         }
         Some((adapter, transport)) if BARE_TRANSPORTS.contains(&adapter) => Err(format!(
@@ -192,6 +253,9 @@ fn read_query(query: &str, spec: &mut RouteSpec) -> Result<(), String> {
             return Err("has a ; in its query; separate options with &, or write %3B".to_owned());
         }
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if name.contains('@') {
+            return Err(CUT_PASSWORD.to_owned());
+        }
         let name = decode(name, true)?;
         let value = decode(value, true)?;
         if seen.contains(&name) {
@@ -214,7 +278,10 @@ fn split_list(value: &str) -> Vec<String> {
 }
 
 /// Percent-decodes; in a query `+` is a space.
-fn decode(text: &str, query: bool) -> Result<String, String> {
+///
+/// # Errors
+/// What is wrong with it, as the end of a sentence that does not repeat it.
+pub fn decode(text: &str, query: bool) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -298,9 +365,9 @@ fn variable(text: &str) -> (&str, usize) {
     (&text[..length], length)
 }
 
-fn is_secret(name: &str) -> bool {
+pub(super) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    SECRET_NAMES.iter().any(|part| name.contains(part))
+    !OPEN_NAMES.contains(&name.as_str()) && SECRET_NAMES.iter().any(|part| name.contains(part))
 }
 
 /// A URI as the user wrote it (variables not expanded), without what may be secret; it need not
@@ -308,32 +375,55 @@ fn is_secret(name: &str) -> bool {
 fn redacted(entry: &str) -> String {
     let query_at = entry.find(['?', '#']).unwrap_or(entry.len());
     let (base, query) = entry.split_at(query_at);
-    let mut out = String::new();
-    match base.split_once("//") {
-        Some((scheme, rest)) => {
-            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            out.push_str(scheme);
-            out.push_str("//");
-            match authority.rsplit_once('@') {
-                Some((_, host)) => out.push_str(&format!("***@{host}")),
-                None => out.push_str(authority),
-            }
-            let unix = scheme.to_ascii_lowercase().ends_with("unix:");
-            out.push_str(if unix || path.len() < 2 { path } else { "/***" });
-        }
-        None => out.push_str(base),
+    if query.contains('@') {
+        // What looks like the beginning of the query may be a part of a password.
+        return without_authority(entry);
     }
-    for part in query.split_inclusive(['?', '&', ';', '#']) {
-        let value_end = part.trim_end_matches(['?', '&', ';', '#']).len();
-        let (pair, separator) = part.split_at(value_end);
+    let mut out = redacted_base(base);
+    for (position, pair) in query.split('&').enumerate() {
+        out.push_str(if position == 0 { "" } else { "&" });
+        // A value may hold these characters, or they stand where an `&` belongs.
+        let hidden = pair.split(['?', ';', '#']).any(|part| match part.split_once('=') {
+            Some((name, _)) => decode(name, true).map_or(true, |name| is_secret(&name)),
+            None => false,
+        });
         match pair.split_once('=') {
-            Some((name, _)) if decode(name, true).map_or(true, |name| is_secret(&name)) => {
-                out.push_str(&format!("{name}=***{separator}"));
-            }
-            _ => out.push_str(part),
+            Some((name, _)) if hidden => out.push_str(&format!("{name}=***")),
+            _ => out.push_str(pair),
         }
     }
     out
+}
+
+/// What stands before the query: without user information, and without a path unless it is that
+/// of a socket. A slash may be missing or stand in a password, so where it is not clear what is
+/// what, nothing is shown.
+fn redacted_base(base: &str) -> String {
+    let (scheme, rest) = split_slashes(base);
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let socket = scheme.to_ascii_lowercase().ends_with("unix://");
+    let doubtful = path.contains('@') && !(socket && authority.is_empty());
+    let path = if socket || path.len() < 2 { path } else { "/***" };
+    let host = match authority.rsplit_once('@') {
+        _ if doubtful => "***".to_owned(),
+        Some((_, host)) => format!("***@{host}{path}"),
+        None => format!("{authority}{path}"),
+    };
+    format!("{scheme}{host}")
+}
+
+/// The scheme alone.
+fn without_authority(entry: &str) -> String {
+    let base = entry.split(['?', '#']).next().unwrap_or_default();
+    format!("{}***", split_slashes(base).0)
+}
+
+/// The scheme with its `://`, if there is one, and what follows it.
+fn split_slashes(base: &str) -> (&str, &str) {
+    let at = base.find("//").map_or(0, |at| at + 2);
+    let (scheme, rest) = base.split_at(at);
+    let named = scheme.find([':', '@', '/']).is_some_and(|at| &scheme[at..] == "://");
+    if named { (scheme, rest) } else { ("", base) }
 }
 
 /// Between quotes, on one line.
@@ -413,7 +503,10 @@ mod tests {
             ("unix:///run/x.sock", ("raw", Some("unix"), "/run/x.sock")),
             ("syslog+unix:///dev/log", ("syslog", Some("unix"), "/dev/log")),
             ("raw+unix:///a%20b?x=1", ("raw", Some("unix"), "/a b")),
-            ("multiline+raw+tcp://h:1", ("multiline", Some("raw+tcp"), "h:1")),
+            ("multiline+raw+tcp://h:1", ("multiline+raw", Some("tcp"), "h:1")),
+            ("Multiline+TCP://h:1", ("multiline+raw", Some("tcp"), "h:1")),
+            ("multiline+slack://h", ("multiline+slack", None, "h")),
+            ("multiline+raw+unix:///s", ("multiline+raw", Some("unix"), "/s")),
             ("console://", ("console", None, "")),
             ("raw+udp://[::1]:514", ("raw", Some("udp"), "[::1]:514")),
             ("raw+udp://[fe80::1%25eth0]:514", ("raw", Some("udp"), "[fe80::1%eth0]:514")),
@@ -471,6 +564,9 @@ mod tests {
             ("syslog:h:514", "has no //"),
             ("syslog+://h", "nothing on one side"),
             ("+tcp://h", "has no adapter"),
+            ("multiline://h:1", "write multiline+ADAPTER+TRANSPORT://"),
+            ("multiline+://h:1", "nothing on one side"),
+            ("multiline+tcp+tls://h:1", "write raw+tls://"),
             ("tcp+tls://h", "write raw+tls://"),
             ("raw+udp://h:x", "port that is no number"),
             ("raw+udp://[::1", "lacks the ]"),
@@ -507,18 +603,59 @@ mod tests {
             "raw+udp://h:x?structured_data=hunter2%4041058",
             "raw+udp://h:x?tok%zzen=hunter2",
             "raw+udp://h:x?x=$MY_TOKEN",
+            // A slash too few, no scheme, or a slash in the password.
+            "raw+udp:/user:hunter2@h:1",
+            "raw+udp:user:hunter2@h:1",
+            "https:/hooks.example.com/services/hunter2",
+            "user:hunter2@h:1",
+            "user:hunter2@h:1//",
+            "raw+udp://user:hunter2/x@h:1",
+            "https://h:x/services/@hunter2",
+            // What separates a query or fragment, in a password.
+            "raw://user:hunter2?a@h:x",
+            "raw://user:a?hunter2@h:x",
+            "raw://user:a#hunter2@h:x",
+            "raw://user:hunter2#a?b=c@h:x",
+            "raw://hunter2?@h:x",
+            "raw://hunter2?@h:1",
+            "raw://hunter2#@h:1",
+            "raw:/user:hunter2?a@h:x",
+            "user?hunter2://a@h:x",
+            // What separates routes.
+            "raw://user:hunter2,a@h:x",
+            "raw://user:hunter2,a,b@h:x,raw://c",
+            "raw://user:a,hunter2@h:x",
+            "user:hunter2?a=b&c=d@h",
+            // What separates options, in a value or where an & belongs.
+            "raw+udp://h:x?token=a?hunter2",
+            "raw+udp://h:x?token=a;hunter2",
+            "raw+udp://h:x?token=a#hunter2",
+            "raw+udp://h:x?a=1;token=hunter2",
+            "raw+udp://h:x?a=1#token=hunter2",
         ] {
             assert!(!error(text).contains(secret), "{}", error(text));
         }
         assert!(error("raw+udp://h:x?token=hunter2&x=1").contains("?token=***&x=1"));
+        assert!(error("raw+udp://u:p?@h:x").starts_with("route \"raw+udp://***\": "));
+        assert!(error("raw://h:x,raw://a@h:1").starts_with("route \"raw://h:x\": "));
         let spec = one("raw+udp://user:hunter2@h:1/hunter2?my_token=$MY_TOKEN&x=1");
         assert_eq!(display(&spec), "raw+udp://h:1?my_token=***&x=1");
+    }
+
+    #[test]
+    fn odd_characters_of_hosts_and_empty_lists_are_displayed_as_they_are_read() {
+        for text in
+            ["raw+udp://a\"b<c>(d)'!*;=&+:1", "raw+udp://h:1?filter.labels=&filter.sources="]
+        {
+            let spec = one(text);
+            assert_eq!(one(&display(&spec)), spec, "{text}");
+        }
     }
 
     proptest! {
         #[test]
         fn what_is_displayed_means_the_same(
-            scheme in "(syslog|raw|console)(\\+(tcp|tls))?",
+            scheme in "(multiline\\+)?(syslog|raw|console)(\\+(tcp|tls))?",
             host in "[a-z0-9.-]{0,12}(:[0-9]{1,5})?",
             id in "[0-9a-f]{0,12}",
             name in ".{0,8}",
@@ -529,7 +666,7 @@ mod tests {
             let (sources, labels) = lists.split_at(lists.len() / 2);
             let mut spec = RouteSpec {
                 id: "0".to_owned(),
-                adapter: adapter.to_owned(),
+                adapter,
                 transport: transport.map(str::to_owned),
                 address: host,
                 selector: Selector { id, name, sources: sources.to_vec(), labels: labels.to_vec() },

@@ -1,13 +1,17 @@
 //! What control tells a shard.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
+use super::lane::Route;
 use crate::docker::inspect::Container;
 use crate::docker::request::Api;
 
 /// An order for a shard.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Command {
     /// The daemon is there (said first, and after each reconnect).
     Daemon(Greeting),
@@ -25,8 +29,34 @@ pub enum Command {
         /// What happened.
         signal: Signal,
     },
+    /// Carry lines for this route too, from now on.
+    Open(Arc<Route>),
+    /// Carry none for this one any more.
+    Close(Closing),
+    /// Carry lines for this route instead of the other: each line goes to one of the two.
+    Replace(Closing, Arc<Route>),
     /// Stop reading, deliver what is held for at most this long, end.
     Stop(Duration),
+}
+
+/// The end of a route.
+#[derive(Clone, Debug)]
+pub struct Closing {
+    /// The very route that was opened, not one like it.
+    pub route: Arc<Route>,
+    /// What becomes of the records that it holds.
+    pub rest: Rest,
+    /// Let go of when that has happened.
+    pub done: mpsc::Sender<Infallible>,
+}
+
+/// What becomes of the records that a route holds when it is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// They are delivered, for at most this long; what is left then is lost, and counted.
+    Deliver(Duration),
+    /// Nobody wants them any more: they are no loss.
+    Discard,
 }
 
 /// What the daemon said of itself.
@@ -83,6 +113,9 @@ pub enum Origin {
 pub enum Signal {
     /// It started (again).
     Started,
+    /// It ended, at this time by the daemon's clock (nanoseconds since 1970): all that it wrote is
+    /// stamped earlier, and all that its next run writes later.
+    Died(u64),
     /// It goes on after a pause.
     Unpaused,
     /// It has another name.

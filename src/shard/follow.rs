@@ -8,19 +8,26 @@
 //!
 //! A task of its own reads the attach stream all the while: no container ever waits for us.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::Crew;
+use super::behind::Part;
 use super::command::Origin;
 use super::intake::{Ended, HELD_MAX, Intake};
 use super::mail::Mailbox;
 use super::pass::{LastRun, PassError, Place};
+use super::roster::Present;
+use super::vigil::Vigil;
 use crate::docker::inspect::{Container, State, ignored, parse_inspect};
 use crate::doors::cursor::Cursor;
 use crate::doors::resume::{Resume, ResumeConfig};
 use crate::doors::seam::{SeamConfig, Verdict};
+use crate::io::clock;
+use crate::io::pool::READ_MAX;
+#[cfg(test)]
+use crate::io::sim::{self, Planted};
 use crate::transport::daemon::{DaemonError, Streaming};
 use crate::transport::link::{Action, Event, Link, Notice};
 
@@ -37,30 +44,49 @@ const END_OF_PATIENCE_NANOS: u64 = 3_600_000_000_000;
 /// still be taken for the end of that run, rather than of one before: our clocks may differ.
 const SEEN_LATE_NANOS: u64 = 50_000_000;
 
+/// What came by attach is in the log after this time at the latest (measured: 100 ms).
+const LOG_LAG: Duration = Duration::from_millis(200);
+/// A pass over the log that takes no longer leaves little for attach to bring meanwhile.
+const NEAR: Duration = Duration::from_millis(100);
+/// A read of less has taken all that there was: a full socket of the daemon's has more (208 KiB).
+const DRAINED: usize = READ_MAX / 2;
+/// The log driver that keeps nothing.
+const UNREADABLE: &str = "none";
+/// How long the event of a container's end may take that was sent before that of its next start.
+const HEARSAY: Duration = Duration::from_millis(250);
+
 /// A container that is on this shard.
 pub struct Follower {
     pub(super) crew: Rc<Crew>,
     pub(super) id: String,
     pub(super) mail: Rc<Mailbox>,
     pub(super) intake: Rc<RefCell<Intake>>,
-    origin: Origin,
+    pub(super) origin: Origin,
+    /// Of one that was there before us: since when it was tried in vain to read it.
+    wanted_since: Option<u64>,
     /// Who it is, as far as it is known.
-    container: Container,
+    pub(super) container: Container,
     /// Inspect has said who it is.
     known: bool,
     /// Which run the attach belongs to: its `StartedAt`.
     run: Option<u64>,
     /// The daemon cannot read its log: attach is its only door.
     logless: bool,
-    unread: Unread,
+    /// How often in turn the daemon failed to read it.
+    pub(super) log_failures: Cell<u32>,
+    pub(super) unread: Unread,
     /// How far passes over the log came before the attach went live.
-    shown: Cursor,
+    pub(super) shown: Cursor,
     /// Paces attempts that fail.
     pace: Link,
+    /// While it runs: that it is being read.
+    pub(super) present: Option<Present>,
+    /// What part of the container's lanes it serves.
+    pub(super) part: Part,
 }
 
 /// What of a container's output has not been taken, apart from what comes by attach.
-enum Unread {
+pub(super) enum Unread {
     /// Nothing: it did not run, or is not wanted.
     Nothing,
     /// What the log has from this place on.
@@ -69,9 +95,9 @@ enum Unread {
 
 /// An attach that is in place. Times are nanoseconds since 1970 by the daemon's clock.
 #[derive(Clone, Copy)]
-struct Attached {
+pub(super) struct Attached {
     requested_at: u64,
-    attached_at: u64,
+    pub(super) attached_at: u64,
 }
 
 /// What to do after a round.
@@ -86,6 +112,8 @@ enum Next {
     Retry(String),
     /// The same; the daemon is away, which is said elsewhere, once for all containers.
     Away(String),
+    /// Another round when there is room for its lines.
+    Blocked,
     /// The container is gone, or not to be followed.
     Over,
 }
@@ -106,7 +134,7 @@ impl Follower {
         container: Container,
         origin: Origin,
         mail: Rc<Mailbox>,
-        intake: Intake,
+        intake: Rc<RefCell<Intake>>,
     ) -> Follower {
         let now = crew.now();
         let unread = match origin {
@@ -119,29 +147,54 @@ impl Follower {
         Follower {
             id: container.id.clone(),
             pace: Link::new(now),
-            intake: Rc::new(RefCell::new(intake)),
+            intake,
+            present: None,
             known: false,
             run: None,
             logless: false,
+            log_failures: Cell::new(0),
             shown: Cursor::new(),
             crew,
             mail,
             origin,
+            wanted_since: None,
             container,
             unread,
+            part: Part::main(),
+        }
+    }
+
+    /// Another follower of the same container, from `unread` on.
+    pub(super) fn twin(
+        &self,
+        mail: Rc<Mailbox>,
+        intake: Rc<RefCell<Intake>>,
+        unread: Unread,
+    ) -> Follower {
+        let (crew, container) = (Rc::clone(&self.crew), self.container.clone());
+        Follower {
+            known: self.known,
+            run: self.run,
+            unread,
+            shown: self.shown.clone(),
+            ..Follower::new(crew, container, Origin::Started, mail, intake)
         }
     }
 
     /// Follows until the container is gone or the program stops.
     pub async fn run(mut self) {
         let ended = matches!(self.container.state, State::Exited | State::Gone);
-        if self.origin == Origin::Found && ended {
-            // Nothing to read, until it is started: whatever it writes from then on.
-            self.wants_all_since(self.crew.now());
+        if self.origin == Origin::Found && ended && self.has_positions() {
+            // There may be many, and of most of them there is nothing to read.
+            self.until_there_is_room().await;
+        } else if self.origin == Origin::Found && ended {
+            // Nothing to read, until it is started: whatever it writes from then on. That may have
+            // been before the list was taken, which is told of after it, but not before us.
+            self.wants_all_since(self.crew.born());
             self.sleep().await;
         }
         while !self.mail.is_stopping() {
-            if let Action::Wait(until) = self.pace.poll(Instant::now()) {
+            if let Action::Wait(until) = self.pace.poll(clock::now()) {
                 self.mail.wait(Some(until)).await;
                 // Time alone is for the pace to judge: it has to know that an attempt begins.
                 if !self.mail.take_stirred() {
@@ -154,25 +207,36 @@ impl Follower {
                 break;
             }
             self.mail.close_all();
-            let fails = matches!(next, Next::Recheck | Next::Retry(_) | Next::Away(_));
+            let blocked = matches!(next, Next::Blocked);
+            let fails = blocked || matches!(next, Next::Recheck | Next::Retry(_) | Next::Away(_));
             if self.mail.is_destroyed() && (fails || matches!(next, Next::Wait)) {
                 break;
             }
             self.intake.borrow_mut().let_go();
             if fails && self.origin == Origin::Found && matches!(self.unread, Unread::Nothing) {
-                self.wants_all_since(begun);
+                self.wanted_since.get_or_insert(begun);
             }
             if let Next::Over = next {
                 break;
             }
+            self.follow_parted();
             self.pause(next).await;
         }
-        self.give_out();
+        if !self.leave_position() {
+            self.give_out();
+        }
+        self.end_behind();
+        self.part.end_turn();
+        self.end_parted().await;
+        self.forget_position();
     }
 
     /// Between two rounds.
     async fn pause(&mut self, next: Next) {
-        let now = Instant::now();
+        let now = clock::now();
+        if !matches!(next, Next::Blocked) {
+            self.part.end_turn();
+        }
         let is_away = matches!(next, Next::Away(_));
         match next {
             Next::Retry(reason) | Next::Away(reason) => {
@@ -187,6 +251,11 @@ impl Follower {
                 self.pace.handle(Event::Connected, now);
                 self.mail.wait(Some(now + RECHECK)).await;
             }
+            Next::Blocked => {
+                self.pace.handle(Event::Connected, now);
+                self.note_behind();
+                self.until_there_is_room().await;
+            }
         }
         self.attend();
         match self.pace.notice() {
@@ -200,9 +269,8 @@ impl Follower {
 
     /// Waits until there is a reason to look at a container that has ended.
     async fn sleep(&mut self) {
-        while !self.mail.is_stopping() && !self.mail.take_stirred() {
-            self.mail.wait(None).await;
-            self.attend();
+        while !self.mail.is_stopping() && !self.mail.take_stirred() && !self.is_superfluous() {
+            self.wait(None).await;
         }
     }
 
@@ -210,17 +278,24 @@ impl Follower {
     fn give_out(&mut self) {
         self.force_seam();
         let mut intake = self.intake.borrow_mut();
-        intake.joined(SystemTime::now());
+        intake.joined(clock::wall());
         if self.known {
             intake.go_live(self.container.tty);
         }
         intake.finish();
+        self.present = None;
         // The reader may be about to bring more, and nothing delivers that any more.
         intake.let_go();
     }
 
     /// One attach from its request to its end, and what the log has before it.
     async fn round(&mut self) -> Next {
+        if self.is_superfluous() {
+            return Next::Over;
+        }
+        if self.is_blocked() {
+            return Next::Blocked;
+        }
         // Before its first start, each millisecond counts. Later the log has what attach misses,
         // and an attach to a container that is not running costs an Engine before 27.0 a
         // descriptor for ever if the container does not run again.
@@ -235,13 +310,18 @@ impl Follower {
             tracing::debug!(container = seen.name, "not followed: {reason}");
             return Next::Over;
         }
+        let mut since = self.wanted_since.take();
         if self.origin == Origin::Found && seen.started_at >= Some(self.crew.born()) {
             // It only seems to have been there before us: it started while we did.
-            self.unread = Unread::Log(Box::new(Place::this_run(&seen)));
-            self.origin = Origin::Started;
+            let run = Place::begin_of_run(&seen);
+            since = Some(since.unwrap_or(run).min(run));
         }
+        since.into_iter().for_each(|since| self.wants_all_since(since));
         self.identify(seen);
         if attached.is_none() && self.is_running() {
+            if let Err(next) = self.come_near().await {
+                return next;
+            }
             attached = Some(self.attach().await);
             if self.mail.has_started()
                 && let Err(next) = self.look_again().await
@@ -257,6 +337,31 @@ impl Follower {
         match result {
             Ok(next) | Err(next) => next,
         }
+    }
+
+    /// Reads the log of a container that is far behind, until it is not any more: what attach
+    /// brings meanwhile would have to be held. Each pass has what was written during the one before
+    /// it; when they do not become shorter any more, no further one helps.
+    async fn come_near(&mut self) -> Result<(), Next> {
+        let mut before = Duration::MAX;
+        while self.part.is_far() && !self.mail.is_stopping() {
+            let begun = clock::now();
+            match self.pass(false).await {
+                Ok(()) => {}
+                // What that means is for those to say who join.
+                Err(PassError::Gone | PassError::Unreadable(_)) => break,
+                Err(PassError::Broken(why)) => return Err(Next::Retry(why)),
+                Err(PassError::Blocked) => return Err(Next::Blocked),
+            }
+            self.attend();
+            let took = clock::now().saturating_duration_since(begun);
+            if took < NEAR || took > before / 2 {
+                break;
+            }
+            before = took;
+        }
+        self.part.taken_up = false;
+        Ok(())
     }
 
     /// Asks who it is, and sends the attach request before that if it is to be `early`.
@@ -298,8 +403,8 @@ impl Follower {
     }
 
     /// The attach is in place: brings what was before it, goes live, and stays until it ends.
-    async fn read_on_from(&mut self, attached: Attached) -> Result<Next, Next> {
-        let since = Instant::now();
+    async fn read_on_from(&mut self, mut attached: Attached) -> Result<Next, Next> {
+        let since = clock::now();
         if !self.is_running() && !self.is_fresh(&self.container) && self.intake.borrow().is_silent()
         {
             // It has ended, and its log is complete.
@@ -307,17 +412,22 @@ impl Follower {
         }
         if !self.is_running() && self.is_fresh(&self.container) {
             self.until_it_runs().await?;
+            attached.attached_at = self.crew.now();
         } else if let Unread::Log(_) = self.unread {
             self.join(attached).await?;
+        } else if self.origin == Origin::Found {
+            // What was written before is not wanted, whatever becomes of this attach.
+            self.shown.raise(attached.requested_at);
         }
         self.intake.borrow_mut().go_live(self.container.tty);
         self.unread = Unread::Nothing;
-        self.pace.handle(Event::Connected, Instant::now());
+        self.note_caught_up();
+        self.pace.handle(Event::Connected, clock::now());
         self.origin = Origin::Started;
         if self.intake.borrow().ended().is_none() {
-            self.until_it_ends().await;
+            self.until_it_ends(attached).await;
         }
-        self.after_the_end(since).await
+        self.after_the_end(attached, since).await
     }
 
     /// Whether nothing of a container that does not run can have been missed: it never ran, or
@@ -350,9 +460,9 @@ impl Follower {
             self.unread = Unread::Log(Box::new(Place::since(self.crew.now())));
         }
         self.origin = Origin::Started;
-        self.pace.handle(Event::Connected, Instant::now());
+        self.pace.handle(Event::Connected, clock::now());
         while !self.mail.is_stopping() {
-            let (running, again) = (self.is_running(), Instant::now() + LOG_AGAIN);
+            let (running, again) = (self.is_running(), clock::now() + LOG_AGAIN);
             match self.pass(running).await {
                 Ok(()) => {}
                 Err(PassError::Gone) => return Ok(Next::Over),
@@ -361,20 +471,22 @@ impl Follower {
                     return Ok(Next::Over);
                 }
                 Err(PassError::Broken(why)) => return Ok(Next::Retry(why)),
+                Err(PassError::Blocked) => return Ok(Next::Blocked),
             }
+            self.note_caught_up();
             self.look_again().await?;
             let same_run = self.container.started_at == self.run;
             match (running, self.is_running()) {
                 // It has ended: its log is complete now.
                 (true, false) if same_run => {}
                 (true, true) if same_run => {
-                    while Instant::now() < again && !self.mail.is_stopping() {
+                    while clock::now() < again && !self.mail.is_stopping() {
                         self.mail.wait(Some(again)).await;
                         self.attend();
                     }
                 }
                 (_, runs) => {
-                    self.intake.borrow_mut().finish();
+                    self.finish();
                     return Ok(if same_run && !runs { Next::Wait } else { Next::Again });
                 }
             }
@@ -405,61 +517,141 @@ impl Follower {
         }
     }
 
-    /// Stays until the attach stream ends.
-    async fn until_it_ends(&mut self) {
+    /// Stays until the attach stream ends. A start that is told of meanwhile is that of the run
+    /// which is attached, if that began before the attach was in place, or the run before had
+    /// ended before it was asked for. Else the end of the stream is on its way, and the log has
+    /// what the new run writes.
+    async fn until_it_ends(&mut self, attached: Attached) {
+        let slack = self.crew.slack();
+        let is_attached = |seen: &Container| {
+            let before = |at: Option<u64>, limit: u64| {
+                at.is_none_or(|at| Duration::from_nanos(at) <= Duration::from_nanos(limit) + slack)
+            };
+            before(seen.started_at, attached.attached_at)
+                || before(seen.finished_at, attached.requested_at)
+        };
+        let mut vigil = Vigil::new(&self.crew.asking, clock::now());
         while self.intake.borrow().ended().is_none() && !self.mail.is_stopping() {
-            self.mail.wait(None).await;
-            self.attend();
+            self.wait(Some(vigil.at())).await;
+            self.follow_parted();
+            if self.is_superfluous() {
+                return;
+            }
             self.mail.take_stirred();
             if self.intake.borrow().ended().is_none()
                 && self.mail.take_started()
                 && let Ok(seen) = self.inspect().await
+                && is_attached(&seen)
             {
                 self.identify(seen);
             }
+            self.keep_vigil(&mut vigil, attached).await;
         }
     }
 
     /// The live stream has ended: what has become of the container?
-    async fn after_the_end(&mut self, since: Instant) -> Result<Next, Next> {
-        let ended_at = self.crew.now();
+    async fn after_the_end(&mut self, attached: Attached, since: Instant) -> Result<Next, Next> {
+        // A question may have been waited for since then, and what was written meanwhile is unread.
+        let now = self.crew.now();
+        let ended_at = self.intake.borrow().ended_at().unwrap_or(now);
         self.note_end(ended_at);
-        if self.mail.is_stopping() {
+        if self.mail.is_stopping() || self.is_superfluous() {
             return Ok(Next::Over);
+        }
+        match self.intake.borrow().ended() {
+            Some(Ended::Blocked) => return Ok(Next::Blocked),
+            Some(Ended::Hung { .. }) => {
+                self.crew.counters.reattached.add(1);
+                return Ok(Next::Retry("its stream hangs".into()));
+            }
+            _ => {}
         }
         self.look_again().await?;
         if self.is_running() && self.container.started_at == self.run {
             self.crew.counters.reattached.add(1);
             return Ok(Next::Retry("its stream ended although it runs".into()));
         }
-        self.intake.borrow_mut().finish();
-        let last = self.last_run(ended_at);
-        if let Unread::Log(place) = &mut self.unread {
-            place.set_clean(last);
-        }
+        self.finish();
+        let died_at = self.death(attached, ended_at).await;
+        let last = self.last_run(ended_at, died_at);
+        self.set_clean(last);
         let parked = self.logless
             && !self.container.auto_remove
             && self.container.state == State::Exited
-            && since.elapsed() >= PARKED_LEAST;
+            && clock::now() - since >= PARKED_LEAST;
         Ok(if parked || self.is_running() { Next::Again } else { Next::Wait })
     }
 
+    /// Earlier ends are not that of the run that is attached.
+    pub(super) fn earliest_death(&self, attached: Attached) -> Option<u64> {
+        let slack = u64::try_from(self.crew.slack().as_nanos()).unwrap_or(u64::MAX);
+        Some(self.run?.max(attached.requested_at.saturating_sub(slack)))
+    }
+
+    /// Whether `seen` is the run that is attached, and goes on.
+    pub(super) fn is_this_run(&self, seen: &Container) -> bool {
+        is_running(seen) && seen.started_at == self.run
+    }
+
+    /// Whether the daemon cannot read its log.
+    pub(super) fn is_logless(&self) -> bool {
+        self.logless
+    }
+
+    /// When the run ended whose stream ended at `ended_at`, as the daemon told, if the container
+    /// has run again since: inspect no longer knows. The event was sent before that of the start,
+    /// but may still be on its way.
+    async fn death(&self, attached: Attached, ended_at: u64) -> Option<u64> {
+        if self.container.started_at == self.run {
+            return None;
+        }
+        let earliest = self.earliest_death(attached)?;
+        let latest = self.container.started_at?.min(ended_at.saturating_add(SEEN_LATE_NANOS));
+        let patient_until = clock::now() + HEARSAY;
+        loop {
+            if let Some(died) = self.mail.death_since(earliest) {
+                return (died <= latest).then_some(died);
+            }
+            if clock::now() >= patient_until || self.mail.is_stopping() {
+                return None;
+            }
+            self.mail.wait(Some(patient_until)).await;
+        }
+    }
+
     /// The run whose stream ended at `ended_at`, unless another one may have ended since.
-    fn last_run(&self, ended_at: u64) -> Option<LastRun> {
+    fn last_run(&self, ended_at: u64, died_at: Option<u64>) -> Option<LastRun> {
+        if let Some(finished_at) = died_at {
+            return Some(LastRun { started_at: self.run, finished_at, told: true });
+        }
         let finished_at = self.container.finished_at?;
         let started_at = if self.is_running() { self.run } else { self.container.started_at };
         let is_that = started_at == self.run && !self.is_running();
         let in_time = finished_at <= ended_at.saturating_add(SEEN_LATE_NANOS);
-        (is_that || in_time).then_some(LastRun { started_at, finished_at })
+        (is_that || in_time).then_some(LastRun { started_at, finished_at, told: false })
     }
 
     /// The delivered bytes end here; a later attach goes on from this place in the log.
     fn note_end(&mut self, ended_at: u64) {
         let intake = self.intake.borrow();
-        let config = ResumeConfig::new(ended_at, self.crew.slack());
-        let [stdout, stderr] = &intake.tails;
-        let resume = Resume::new([stdout, stderr], config);
-        self.unread = Unread::Log(Box::new(Place::after(resume, self.shown.clone())));
+        let live_until = match intake.ended() {
+            Some(Ended::Eof | Ended::Corrupt(_)) => Some(ended_at),
+            Some(Ended::Hung { live_until }) => Some(*live_until),
+            _ => None,
+        };
+        if let Some(live_until) = live_until {
+            let config = ResumeConfig::new(live_until, self.crew.slack());
+            let [stdout, stderr] = &intake.tails;
+            let resume = Resume::new([stdout, stderr], config);
+            let place = Place::after(resume, self.shown.clone()).reaching(intake.reached());
+            self.unread = Unread::Log(Box::new(place));
+        } else {
+            self.unread = Unread::Log(Box::new(self.place_behind(&intake)));
+        }
+        #[cfg(test)]
+        if sim::planted(Planted::NoResume) {
+            self.unread = Unread::Nothing;
+        }
         if let Some(Ended::Corrupt(what)) = intake.ended() {
             self.note_corrupt(what);
         }
@@ -467,6 +659,7 @@ impl Follower {
 
     fn note_logless(&mut self, why: &str) {
         self.logless = true;
+        self.intake.borrow_mut().unreadable = true;
         tracing::debug!(container = self.container.name, "no log to read: {why}");
     }
 
@@ -488,10 +681,12 @@ impl Follower {
                 }
                 Err(PassError::Unreadable(why)) => {
                     self.note_logless(&why);
-                    self.intake.borrow_mut().skip_seam(SystemTime::now());
+                    self.intake.borrow_mut().skip_seam(clock::wall());
                 }
                 Err(PassError::Broken(why)) => return Err(Next::Retry(why)),
+                Err(PassError::Blocked) => return Err(Next::Blocked),
             }
+            self.follow_parted();
             if self.is_seam_closed().await? {
                 if let Unread::Log(place) = &self.unread {
                     self.shown = place.cursor();
@@ -509,6 +704,8 @@ impl Follower {
         loop {
             if self.mail.is_stopping() {
                 self.force_seam();
+            } else if self.is_blocked() {
+                return Err(Next::Blocked);
             }
             let stream = self.intake.borrow().ended().cloned();
             match stream {
@@ -529,6 +726,11 @@ impl Follower {
             }
             let now = self.crew.now();
             let verdict = self.intake.borrow_mut().seam().map(|seam| seam.poll(now));
+            #[cfg(test)]
+            let verdict = match sim::planted(Planted::HastySeam) {
+                true => verdict.map(|_| Verdict::Joined),
+                false => verdict,
+            };
             let pause = match verdict {
                 None => return Ok(true),
                 Some(Verdict::Joined) => return Ok(self.close_seam()),
@@ -544,7 +746,7 @@ impl Follower {
                 Some(Verdict::ReadOn { after }) => after,
                 Some(Verdict::WaitAttach { at_most }) => at_most,
             };
-            self.mail.wait(Some(Instant::now() + pause)).await;
+            self.mail.wait(Some(clock::now() + pause)).await;
             self.attend();
         }
     }
@@ -567,8 +769,9 @@ impl Follower {
     }
 
     fn close_seam(&mut self) -> bool {
+        self.finish_place();
         tracing::debug!(container = self.container.name, "log and attach are joined");
-        self.intake.borrow_mut().joined(SystemTime::now());
+        self.intake.borrow_mut().joined(clock::wall());
         true
     }
 
@@ -603,24 +806,53 @@ impl Follower {
     /// Reads what the log has of a container that has ended, without looking for a seam.
     async fn read_log(&mut self) -> Result<(), Next> {
         let run = self.container.started_at;
-        match self.pass(false).await {
+        match self.last_passes().await {
             Ok(()) => {}
             Err(PassError::Gone) => return Err(Next::Over),
             Err(PassError::Unreadable(why)) => {
                 self.note_logless(&why);
             }
             Err(PassError::Broken(why)) => return Err(Next::Retry(why)),
+            Err(PassError::Blocked) => return Err(Next::Blocked),
         }
         self.look_again().await?;
         if self.is_running() || self.container.started_at != run {
             return Ok(()); // the log may have some of the next run too
         }
         let last = self.container.finished_at.or(run);
-        if let Unread::Log(place) = &mut self.unread {
-            place.set_clean(last.map(|finished_at| LastRun { started_at: run, finished_at }));
-        }
-        self.intake.borrow_mut().finish();
+        let run = |finished_at| LastRun { started_at: run, finished_at, told: false };
+        self.set_clean(last.map(run));
+        self.note_caught_up();
+        self.finish();
         Ok(())
+    }
+
+    /// All that the run `last` wrote is read, if that is known of any.
+    fn set_clean(&mut self, last: Option<LastRun>) {
+        if let Unread::Log(place) = &mut self.unread {
+            place.set_clean(last);
+            self.intake.borrow_mut().rested = last.and_then(|last| last.started_at);
+        }
+    }
+
+    /// Reads the log of a container that has ended to its end; if need be once more, when it has
+    /// all that was delivered before the end.
+    async fn last_passes(&mut self) -> Result<(), PassError> {
+        self.pass(false).await?;
+        if !matches!(&self.unread, Unread::Log(place) if place.holds_back()) {
+            return Ok(());
+        }
+        tokio::time::sleep(LOG_LAG).await;
+        self.pass(false).await?;
+        self.finish_place();
+        Ok(())
+    }
+
+    /// The log will not tell more: what is held back for want of certainty goes out.
+    fn finish_place(&mut self) {
+        if let Unread::Log(place) = &mut self.unread {
+            place.finish(&mut self.intake.borrow_mut());
+        }
     }
 
     /// Runs one pass over the log, from the place where the last one ended.
@@ -635,7 +867,8 @@ impl Follower {
             Unread::Nothing => return Ok(()),
         };
         place.run_again(&self.container);
-        let result = super::pass::read(self, &mut place, self.container.tty, follow).await;
+        let pass = super::pass::read(self, &mut place, self.container.tty, follow);
+        let result = Box::pin(pass).await;
         self.unread = Unread::Log(place);
         result
     }
@@ -643,14 +876,14 @@ impl Follower {
     /// It was gone before anyone could ask who it was: what attach brought goes out under what
     /// its event said.
     async fn vanished(&mut self, attached: Option<Result<Attached, DaemonError>>) -> Next {
-        let Some(Ok(_)) = attached else { return self.not_to_be_found() };
-        self.until_it_ends().await;
+        let Some(Ok(attached)) = attached else { return self.not_to_be_found() };
+        self.until_it_ends(attached).await;
         if !self.known {
             self.container.tty = !self.intake.borrow().looks_framed();
             if ignored(&self.container, &self.crew.follow).is_some() {
                 return Next::Over;
             }
-            self.intake.borrow_mut().feed.bind(&self.container, &self.crew.lanes);
+            self.intake.borrow_mut().feed.bind(&self.container, &self.crew.lanes.borrow());
         }
         self.intake.borrow_mut().go_live(self.container.tty);
         Next::Over
@@ -670,18 +903,22 @@ impl Follower {
         let requested_at = self.crew.now();
         let daemon = self.crew.daemon();
         let request = daemon.api.attach(&self.id);
-        let stream = daemon.stream(&request, |closer| self.mail.attached(closer)).await?;
+        let stream = Box::pin(daemon.stream(&request, |closer| self.mail.attached(closer))).await?;
         let attach = self.intake.borrow_mut().opened();
-        let reader = read_attach(stream, attach, Rc::clone(&self.intake), Rc::clone(&self.mail));
+        let (crew, intake) = (Rc::clone(&self.crew), Rc::clone(&self.intake));
+        let reader = read_attach(stream, attach, crew, intake, Rc::clone(&self.mail));
         tokio::task::spawn_local(reader);
         Ok(Attached { requested_at, attached_at: self.crew.now() })
     }
 
-    async fn inspect(&self) -> Result<Container, DaemonError> {
+    pub(super) async fn inspect(&self) -> Result<Container, DaemonError> {
         let daemon = self.crew.daemon();
-        let answer =
-            daemon.ask(&daemon.api.inspect(&self.id), |closer| self.mail.asked(closer)).await?;
-        parse_inspect(&answer.body).map_err(|error| DaemonError::Nonsense(error.to_string()))
+        let question = daemon.api.inspect(&self.id);
+        let answer = Box::pin(daemon.ask(&question, |closer| self.mail.asked(closer))).await?;
+        let parsed = parse_inspect(&answer.body);
+        let mut container = parsed.map_err(|error| DaemonError::Nonsense(error.to_string()))?;
+        container.answer = Some(answer.body.into());
+        Ok(container)
     }
 
     /// Asks again what the container is doing.
@@ -700,22 +937,42 @@ impl Follower {
     }
 
     /// Says what its lines are sent under.
-    fn identify(&mut self, seen: Container) {
-        self.intake.borrow_mut().feed.bind(&seen, &self.crew.lanes);
+    fn identify(&mut self, mut seen: Container) {
+        let lanes = self.crew.lanes.borrow();
+        if !lanes.iter().any(|lane| lane.reads_answers()) {
+            seen.answer = None;
+        }
+        self.intake.borrow_mut().feed.bind(&seen, &lanes);
+        drop(lanes);
+        let first = !self.known;
         self.run = seen.started_at;
+        self.intake.borrow_mut().unreadable |= seen.log_driver == UNREADABLE;
         self.container = seen;
         self.known = true;
+        // Taken out before it is entered again.
+        self.present = None;
+        if self.is_running() && !self.part.is_apart() {
+            self.present = Some(self.crew.roster.enter(&self.id, self.crew.index));
+        }
+        if first {
+            self.take_up_positions();
+            self.follow_parted();
+        }
+    }
+
+    /// Its output has ended.
+    fn finish(&mut self) {
+        self.intake.borrow_mut().finish();
+        self.present = None;
     }
 
     /// Takes note of a new name.
-    fn attend(&mut self) {
+    pub(super) fn attend(&mut self) {
         if let Some(name) = self.mail.take_name()
             && name != self.container.name
         {
-            self.container.name = name;
-            if self.known {
-                self.intake.borrow_mut().feed.bind(&self.container, &self.crew.lanes);
-            }
+            self.container.name.clone_from(&name);
+            self.intake.borrow_mut().feed.rename(name, &self.crew.lanes.borrow());
         }
         if let Some(complaint) = self.intake.borrow_mut().take_complaint() {
             tracing::warn!(container = self.container.name, "the daemon says: {complaint}");
@@ -735,25 +992,30 @@ fn is_running(container: &Container) -> bool {
 async fn read_attach(
     mut stream: Streaming,
     attach: u64,
+    crew: Rc<Crew>,
     intake: Rc<RefCell<Intake>>,
     mail: Rc<Mailbox>,
 ) {
+    let mut pace = crew.pace();
     loop {
-        let mut wanted = true;
+        let (mut wanted, mut read) = (true, 0);
         let more = stream
             .next(&mut |bytes| {
-                wanted &= intake.borrow_mut().take(attach, bytes, SystemTime::now());
+                read += bytes.len();
+                let mut intake = intake.borrow_mut();
+                wanted &= intake.take(attach, bytes, clock::wall());
             })
             .await;
         if !wanted || !matches!(more, Ok(true)) {
             break;
         }
-        if !intake.borrow().is_live() {
+        intake.borrow_mut().note_read(attach, read < DRAINED, clock::wall());
+        if intake.borrow().needs_attention() {
             mail.ring();
         }
-        stream.breathe().await;
+        crew.rest(&stream, &mut pace, read).await;
     }
     drop(stream);
-    intake.borrow_mut().end(attach);
+    intake.borrow_mut().end(attach, crew.now());
     mail.ring();
 }

@@ -4,13 +4,18 @@
 //!
 //! Never waits: the reader of the stream and the flow of the container both come in here.
 
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use super::feed::Feed;
+use super::lane::Lane;
+use super::pass::Place;
 use crate::docker::Source;
 use crate::docker::frame::{Demux, Piece};
+use crate::doors::mark::Mark;
 use crate::doors::resume::Tail;
 use crate::doors::seam::{Seam, SeamConfig};
+use crate::io::clock;
 
 /// Most bytes that are held of one container's attach stream, in any phase. A busy container
 /// fills it in about 0.1 s; then the attach is let go of, and the daemon's files serve as buffer.
@@ -22,11 +27,34 @@ pub struct Intake {
     pub feed: Feed,
     /// The end of what was delivered, by which a later attach finds its place in the log.
     pub tails: [Tail; 2],
+    /// Lanes that were full while others had room, for whoever follows them apart.
+    pub parted: Vec<Parted>,
+    /// The run that was read to its end, by its `StartedAt`, and no other since.
+    pub rested: Option<u64>,
+    /// The container's log cannot be read: what a full lane has no room for is lost.
+    pub unreadable: bool,
     phase: Phase,
+    /// When the last read was, and when last one took all that there was: nanoseconds since 1970,
+    /// our clock.
+    read_at: u64,
+    drained_at: u64,
+    /// When the last of what is held was read.
+    held_until: Option<SystemTime>,
+    /// When the place was reached that was noted last.
+    noted: u64,
     /// Which attach this is about: the reader of an earlier one may still be at its end.
     attach: u64,
     ended: Option<Ended>,
+    ended_at: u64,
     complaint: Option<String>,
+}
+
+/// What a container brings to lanes that were full while others had room.
+pub struct Parted {
+    /// It has no stream.
+    pub intake: Intake,
+    /// How far the log was read for it; `None`: it is behind the end of what a stream brought.
+    pub place: Option<Place>,
 }
 
 enum Phase {
@@ -47,6 +75,14 @@ pub enum Ended {
     Eof,
     /// More came than may be held.
     Full,
+    /// No lane has room: it was let go of, and the log has what comes.
+    Blocked,
+    /// It brought nothing any more although there was something, from this time on (nanoseconds
+    /// since 1970): it was let go of.
+    Hung {
+        /// When it last worked.
+        live_until: u64,
+    },
     /// It made no sense; what was said of it.
     Corrupt(String),
 }
@@ -57,11 +93,97 @@ impl Intake {
         Intake {
             feed,
             tails: Default::default(),
+            parted: Vec::new(),
+            rested: None,
+            unreadable: false,
             phase: Phase::Closed,
+            read_at: 0,
+            drained_at: 0,
+            held_until: None,
+            noted: 0,
             attach: 0,
             ended: None,
+            ended_at: 0,
             complaint: None,
         }
+    }
+
+    /// How many of its lanes are full and ask to wait, and how many there are. None asks for that
+    /// where the log cannot be read later.
+    #[inline]
+    pub fn full_lanes(&self) -> (usize, usize) {
+        let (full, lanes) = self.feed.full_lanes();
+        (if self.unreadable { 0 } else { full }, lanes)
+    }
+
+    /// Parts with those lanes: what the container brings from here on, or for a log that is
+    /// being read from `place` on, is brought to them by another.
+    pub fn part_with_full(&mut self, place: Option<Place>) {
+        let intake = self.part(|lane| lane.queue.is_full());
+        self.parted.push(Parted { intake, place });
+    }
+
+    /// Parts with the lanes that `goes` picks: an intake for them that is at the same place.
+    pub fn part(&mut self, goes: impl Fn(&Rc<Lane>) -> bool) -> Intake {
+        Intake {
+            tails: self.tails.clone(),
+            read_at: self.read_at,
+            drained_at: self.drained_at,
+            ..Intake::new(self.feed.split_off(goes))
+        }
+    }
+
+    /// The place behind the last whole line; `None` if it is the one that was noted last, or there
+    /// is none to be found again.
+    pub fn mark(&self) -> Option<Mark> {
+        let at = self.reached().unwrap_or(0);
+        let [Some(stdout), Some(stderr)] = self.feed.unfinished() else { return None };
+        let lag = if self.is_live() { self.lag() } else { Duration::ZERO };
+        let mark = (at != self.noted).then(|| Mark::behind(&self.tails, [stdout, stderr], lag));
+        mark.flatten()
+    }
+
+    /// All lanes have noted this place.
+    pub fn noted(&mut self, mark: &Mark) {
+        self.noted = mark.at();
+    }
+
+    /// A read of attach number `attach` is over; `all`: it took what there was.
+    pub fn note_read(&mut self, attach: u64, all: bool, now: SystemTime) {
+        // What is only held does not count: it is read again if it must be let go of.
+        if attach == self.attach && self.is_live() {
+            self.read_at = self.feed.at(now);
+            if all {
+                self.drained_at = self.read_at;
+            }
+        }
+    }
+
+    /// When the last of what was delivered came, in nanoseconds since 1970; `None` if nothing was.
+    pub fn reached(&self) -> Option<u64> {
+        self.tails.iter().map(Tail::last).max().filter(|&last| last > 0)
+    }
+
+    /// When the attach was last read, in nanoseconds since 1970.
+    pub fn read_until(&self) -> u64 {
+        self.read_at
+    }
+
+    /// How much longer than usual what is read may have waited to be read.
+    pub fn lag(&self) -> Duration {
+        Duration::from_nanos(self.read_at.saturating_sub(self.drained_at))
+    }
+
+    /// Whether the lanes of both have got the same: both have read one run to its end, or the
+    /// streams of both are live, ended with the same bytes, and have been silent since
+    /// `quiet_since` (nanoseconds since 1970).
+    pub fn is_level_with(&self, other: &Intake, quiet_since: u64) -> bool {
+        let rested = self.rested.is_some() && self.rested == other.rested;
+        let live = |intake: &Intake| {
+            intake.is_live() && intake.ended.is_none() && intake.read_at < quiet_since
+        };
+        let tails = || self.tails.iter().zip(&other.tails).all(|(a, b)| a.ends_like(b));
+        rested || live(self) && live(other) && tails() && self.feed.is_level_with(&other.feed)
     }
 
     /// An attach is in place; its bytes come under the number that is returned. A seam that was
@@ -69,11 +191,24 @@ impl Intake {
     pub fn opened(&mut self) -> u64 {
         match &mut self.phase {
             Phase::Joining(frames, _, tty) => *frames = demux(*tty),
-            phase => *phase = Phase::Unknown(Vec::new()),
+            phase => {
+                *phase = Phase::Unknown(Vec::new());
+                self.held_until = None;
+            }
         }
-        self.ended = None;
+        (self.ended, self.ended_at) = (None, 0);
+        self.rested = None;
+        // What came before is behind another place, and is of no interest to this one.
+        self.read_at = self.feed.at(clock::wall());
+        self.drained_at = self.read_at;
         self.attach += 1;
         self.attach
+    }
+
+    /// The attach is let go of since it has brought nothing any more from `live_until` on.
+    pub fn hang(&mut self, live_until: u64) {
+        self.ended = Some(Ended::Hung { live_until });
+        self.let_go();
     }
 
     /// The attach is let go of; what it held is not wanted.
@@ -98,11 +233,27 @@ impl Intake {
 
     #[inline]
     fn take_current(&mut self, bytes: &[u8], now: SystemTime) -> Result<(), Ended> {
+        if self.feed.full_lanes().0 > 0 {
+            self.meet_full_lanes()?;
+        }
         if let Phase::Live(demux) = &mut self.phase {
             let taken = self.feed.read(demux, bytes, now, &mut self.tails, &mut self.complaint);
             return taken.map_err(|corrupt| Ended::Corrupt(corrupt.to_string()));
         }
-        self.hold(bytes, nanos(now))
+        self.held_until = Some(now);
+        self.hold(bytes, self.feed.at(now))
+    }
+
+    /// Some lanes have no room for what comes.
+    #[cold]
+    fn meet_full_lanes(&mut self) -> Result<(), Ended> {
+        match self.full_lanes() {
+            (0, _) => self.feed.make_room(),
+            _ if !self.is_live() => {}
+            (full, lanes) if full == lanes => return Err(Ended::Blocked),
+            _ => self.part_with_full(None),
+        }
+        Ok(())
     }
 
     fn hold(&mut self, bytes: &[u8], now: u64) -> Result<(), Ended> {
@@ -122,16 +273,27 @@ impl Intake {
         }
     }
 
-    /// Attach number `attach` has ended.
-    pub fn end(&mut self, attach: u64) {
+    /// Attach number `attach` has ended at `now`.
+    pub fn end(&mut self, attach: u64, now: u64) {
         if attach == self.attach {
             self.ended.get_or_insert(Ended::Eof);
+            self.ended_at = now;
         }
+    }
+
+    /// When the attach stream ended, if it has: nanoseconds since 1970 by the daemon's clock.
+    pub fn ended_at(&self) -> Option<u64> {
+        self.ended.is_some().then_some(self.ended_at).filter(|at| *at > 0)
     }
 
     /// Whether bytes go their way as they come.
     pub fn is_live(&self) -> bool {
         matches!(self.phase, Phase::Live(_))
+    }
+
+    /// Whether what was read is to be looked at by whoever follows the container.
+    pub fn needs_attention(&self) -> bool {
+        !self.is_live() || !self.parted.is_empty()
     }
 
     /// Whether an attach is in place that has brought nothing yet, nor ended.
@@ -164,14 +326,16 @@ impl Intake {
         let Phase::Unknown(held) = &mut self.phase else { return };
         let held = std::mem::take(held);
         self.phase = Phase::Live(demux(tty));
-        if let Err(ended) = self.take_current(&held, SystemTime::now()) {
+        // They are as old as that: what came since has its own time.
+        let read_at = self.held_until.take().unwrap_or_else(clock::wall);
+        if let Err(ended) = self.take_current(&held, read_at) {
             self.ended = Some(ended);
         }
     }
 
     /// What the log has is to be delivered first: hold what comes, and look for the seam.
     pub fn join(&mut self, tty: bool, config: SeamConfig) {
-        let now = nanos(SystemTime::now());
+        let now = self.feed.at(clock::wall());
         let held = match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Unknown(held) => held,
             _ => Vec::new(),
@@ -193,15 +357,16 @@ impl Intake {
 
     /// The seam was found: deliver what the log has not, and go live.
     pub fn joined(&mut self, now: SystemTime) {
+        let at = self.feed.at(self.held_until.take().unwrap_or(now));
         match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Joining(demux, seam, _) => {
                 self.phase = Phase::Live(demux);
                 for source in Source::ALL {
                     let rest = seam.rest(source);
                     if rest.newline_first {
-                        self.deliver(source, b"\n", nanos(now));
+                        self.deliver(source, b"\n", at);
                     }
-                    self.deliver(source, rest.bytes, nanos(now));
+                    self.deliver(source, rest.bytes, at);
                 }
             }
             other => self.phase = other,
@@ -210,10 +375,11 @@ impl Intake {
 
     /// There is no log to join: deliver all that is held, and go live.
     pub fn skip_seam(&mut self, now: SystemTime) {
+        let at = self.feed.at(self.held_until.take().unwrap_or(now));
         if let Phase::Joining(demux, seam, _) = std::mem::replace(&mut self.phase, Phase::Closed) {
             self.phase = Phase::Live(demux);
             for source in Source::ALL {
-                self.deliver(source, seam.held_bytes(source), nanos(now));
+                self.deliver(source, seam.held_bytes(source), at);
             }
         }
     }

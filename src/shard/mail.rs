@@ -1,6 +1,8 @@
 //! What the shard tells the task that follows a container, and how it ends its connections.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
 use std::time::Instant;
 
 use tokio::sync::Notify;
@@ -8,11 +10,16 @@ use tokio::sync::Notify;
 use super::command::Signal;
 use crate::io::stream::Closer;
 
+/// Ends of runs that are kept: of a container that goes on crashing, while nobody can look at it.
+const DEATHS_MAX: usize = 64;
+
 /// One container's letter box, on its shard's thread.
 #[derive(Default)]
 pub struct Mailbox {
     bell: Notify,
     started: Cell<bool>,
+    /// When its runs ended, oldest first.
+    deaths: RefCell<VecDeque<u64>>,
     stirred: Cell<bool>,
     destroyed: Cell<bool>,
     stopping: Cell<bool>,
@@ -20,13 +27,32 @@ pub struct Mailbox {
     /// What ends the attach stream, and what ends questions and reading the log.
     attach: RefCell<Option<Closer>>,
     asked: RefCell<Vec<Closer>>,
+    /// Who is to hear the same.
+    others: RefCell<Vec<Weak<Mailbox>>>,
 }
 
 impl Mailbox {
+    /// From now on `other` gets the same signals, and is told to stop as this one is.
+    pub fn forward_to(&self, other: &Rc<Mailbox>) {
+        if self.stopping.get() {
+            other.stop();
+        }
+        other.destroyed.set(self.destroyed.get());
+        let mut others = self.others.borrow_mut();
+        others.retain(|other| other.strong_count() > 0);
+        others.push(Rc::downgrade(other));
+    }
+
+    fn others(&self) -> Vec<Rc<Mailbox>> {
+        self.others.borrow().iter().filter_map(Weak::upgrade).collect()
+    }
+
     /// Leaves a signal.
     pub fn signal(&self, signal: Signal) {
+        self.others().iter().for_each(|other| other.signal(signal.clone()));
         match signal {
             Signal::Started => self.started.set(true),
+            Signal::Died(at) => return self.died(at),
             Signal::Unpaused => {}
             Signal::Renamed(name) => return self.renamed(name),
             Signal::Check { name, look: false } => return self.renamed(name),
@@ -35,6 +61,25 @@ impl Mailbox {
         }
         self.stirred.set(true);
         self.bell.notify_one();
+    }
+
+    /// Nothing to look at: the end of the stream tells the same, and a start will be told of.
+    fn died(&self, at: u64) {
+        let mut deaths = self.deaths.borrow_mut();
+        if deaths.len() == DEATHS_MAX {
+            deaths.pop_front();
+        }
+        deaths.push_back(at);
+        self.bell.notify_one();
+    }
+
+    /// The first end of a run at or after `started_at`; earlier ones are forgotten.
+    pub fn death_since(&self, started_at: u64) -> Option<u64> {
+        let mut deaths = self.deaths.borrow_mut();
+        while deaths.front().is_some_and(|&at| at < started_at) {
+            deaths.pop_front();
+        }
+        deaths.front().copied()
     }
 
     fn renamed(&self, name: String) {
@@ -49,8 +94,16 @@ impl Mailbox {
         self.bell.notify_one();
     }
 
+    /// The container is gone for long: ends what is still open, and has its tasks see to it.
+    pub fn let_go(&self) {
+        self.others().iter().for_each(|other| other.let_go());
+        self.detach();
+        self.ring();
+    }
+
     /// The program stops: nothing more is read.
     pub fn stop(&self) {
+        self.others().iter().for_each(|other| other.stop());
         self.stopping.set(true);
         self.close_all();
         self.bell.notify_one();

@@ -2,48 +2,66 @@
 //!
 //! [`feed`] is the way of the lines. Around it: [`follow`] decides for each container through
 //! which door it is read, [`intake`] what becomes of the bytes, [`pass`] and [`backlog`] read the
-//! log, [`lane`] is a route's share of the shard. No lock is taken and nothing is allocated per
-//! line; other threads are heard between reads, through bounded channels.
+//! log, [`behind`] waits for room, [`checkpoint`] and [`positions`] note how far all has come.
+//! [`lane`] is a route's share of the shard, [`groups`] the lines that it joins, [`berths`] has
+//! routes come and go, [`roster`] tells others who is being read, [`dial`] by which clock a line's
+//! time is, [`vigil`] finds streams that hang. No lock is taken and nothing is allocated per line;
+//! other threads are heard between reads, through bounded channels.
 
 pub mod backlog;
+mod behind;
+mod berths;
+mod checkpoint;
 pub mod command;
+pub mod dial;
 pub mod feed;
 pub mod follow;
+pub mod groups;
 pub mod intake;
 pub mod lane;
 pub mod mail;
 pub mod pass;
+pub mod positions;
+pub mod roster;
+mod vigil;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
-use crate::config::FollowSettings;
+use crate::config::{FollowSettings, Timestamp};
 use crate::docker::inspect::Container;
-use crate::io::Driver;
+use crate::io::pace::Pace;
 use crate::io::pool::Pool;
+use crate::io::tick::Ticker;
+use crate::io::{Driver, clock, doze};
 use crate::metrics::ShardCounters;
-use crate::transport::daemon::Daemon;
-use crate::transport::link::SAY_EVERY;
-use crate::transport::{Shore, StreamTarget};
+use crate::transport::StreamTarget;
+use crate::transport::daemon::{Daemon, Streaming};
+use crate::transport::queue::Room;
+use behind::CATCHING_UP_MAX;
+use berths::Berths;
 use command::{Command, Greeting, Signal};
+use dial::Dial;
 use feed::Feed;
 use follow::Follower;
 use intake::{Intake, nanos};
 use lane::{Lane, Route};
 use mail::Mailbox;
+use positions::Positions;
+use roster::Roster;
 
 /// A destroyed container's stream ends by itself, unless it never ran: then we end it.
 const DESTROYED_GRACE: Duration = Duration::from_secs(2);
-/// After a delivery was given up it gets this long to put back what it has.
-const GIVE_UP_GRACE: Duration = Duration::from_millis(500);
+/// Pauses of busy streams end on a grid, so that they end together: so many times in READ_WAIT.
+const PAUSES_A_WAIT: u32 = 8;
 
 /// What a shard thread is given.
 pub struct Setup {
@@ -55,12 +73,22 @@ pub struct Setup {
     pub daemon: StreamTarget,
     /// How its API is spoken until it has said more.
     pub greeting: Greeting,
-    /// All routes.
+    /// The routes that are there from the beginning.
     pub routes: Vec<Arc<Route>>,
     /// Which containers are followed.
     pub follow: FollowSettings,
+    /// By which clock lines are stamped.
+    pub timestamp: Timestamp,
+    /// A stream that was silent for so long is asked about.
+    pub silence: Duration,
+    /// Where it tells whom it reads.
+    pub roster: Arc<Roster>,
+    /// Where it enters how far it has come, and finds how far earlier runs came.
+    pub positions: Option<Arc<Positions>>,
     /// Longest line.
     pub max_line: usize,
+    /// A busy stream is read after a pause of at most so long.
+    pub read_wait: Duration,
     /// Its counters.
     pub counters: Arc<ShardCounters>,
     /// What control tells it.
@@ -75,15 +103,31 @@ pub struct Crew {
     pool: Rc<Pool>,
     target: StreamTarget,
     greeting: RefCell<Greeting>,
+    dial: Rc<Dial>,
+    asking: vigil::Turns,
     max_line: usize,
+    read_wait: Duration,
+    /// `None` where there is nothing to pause by.
+    ticker: Option<Rc<Ticker>>,
     following: Cell<u64>,
     born: u64,
     /// It was said that attach is refused.
     said_alone: Cell<bool>,
     /// Which containers are followed.
     pub follow: FollowSettings,
-    /// The routes' shares of this shard.
-    pub lanes: Vec<Rc<Lane>>,
+    /// The shard's number.
+    index: usize,
+    roster: Arc<Roster>,
+    positions: Option<Arc<Positions>>,
+    /// Which lanes are full.
+    pub room: Rc<Room>,
+    /// How many may read on at a time who had to wait for room.
+    turns: Arc<Semaphore>,
+    behind: Cell<u64>,
+    /// Where lines come from. Those that are gone are taken out now and then.
+    intakes: RefCell<Vec<Weak<RefCell<Intake>>>>,
+    /// The open routes' shares of this shard.
+    pub lanes: Rc<RefCell<Vec<Rc<Lane>>>>,
     /// The shard's counters.
     pub counters: Arc<ShardCounters>,
 }
@@ -101,7 +145,7 @@ impl Crew {
 
     /// The time by the daemon's clock as far as it is known, in nanoseconds since 1970.
     pub fn now(&self) -> u64 {
-        self.greeting.borrow().clock.at(nanos(SystemTime::now()))
+        self.greeting.borrow().clock.at(nanos(clock::wall()))
     }
 
     /// When the shard began, by the daemon's clock: what starts later is new.
@@ -114,6 +158,45 @@ impl Crew {
         self.greeting.borrow().clock.slack
     }
 
+    /// How a stream is read that was just opened.
+    pub fn pace(&self) -> Pace {
+        Pace::new(if self.ticker.is_some() { self.read_wait } else { Duration::ZERO })
+    }
+
+    /// After a read of so many bytes from `stream`: lets more of them gather if it is busy, and
+    /// lets others have their turn.
+    pub async fn rest(&self, stream: &Streaming, pace: &mut Pace, bytes: usize) {
+        match (pace.next(bytes, clock::now()), &self.ticker) {
+            (Some(length), Some(ticker)) => stream.pause(ticker, length).await,
+            _ => stream.breathe().await,
+        }
+    }
+
+    /// Lines of this container go to the routes that are opened later, too.
+    fn feeds(&self, intake: &Rc<RefCell<Intake>>) {
+        let mut intakes = self.intakes.borrow_mut();
+        if intakes.len() == intakes.capacity() {
+            intakes.retain(|intake| intake.strong_count() > 0);
+        }
+        intakes.push(Rc::downgrade(intake));
+    }
+
+    fn intakes(&self) -> Vec<Rc<RefCell<Intake>>> {
+        self.intakes.borrow().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// One more, or one less, has output that waits in its log for want of room.
+    fn behind(&self, more: bool) {
+        let behind = self.behind.get();
+        self.behind.set(if more { behind + 1 } else { behind.saturating_sub(1) });
+        self.counters.behind.set(self.behind.get());
+    }
+
+    fn greet(&self, greeting: Greeting) {
+        self.dial.set(greeting.clock);
+        *self.greeting.borrow_mut() = greeting;
+    }
+
     fn followed(&self, more: bool) {
         let following = self.following.get();
         self.following.set(if more { following + 1 } else { following.saturating_sub(1) });
@@ -124,8 +207,9 @@ impl Crew {
 /// A shard's containers and deliveries.
 struct Shard {
     crew: Rc<Crew>,
-    deliveries: Vec<JoinHandle<()>>,
-    followers: HashMap<String, (Rc<Mailbox>, JoinHandle<()>)>,
+    berths: Berths,
+    /// In an order, so that the stop has one.
+    followers: BTreeMap<String, (Rc<Mailbox>, JoinHandle<()>)>,
 }
 
 /// Runs a shard on this thread until it is told to stop; `report` gets how many records it could
@@ -139,14 +223,18 @@ pub fn run(setup: Setup, report: impl FnOnce(u64)) -> io::Result<()> {
     crate::io::block_on(driver, async { report(serve(setup).await) })
 }
 
-async fn serve(setup: Setup) -> u64 {
+/// The same, as a task: also what a simulation runs.
+pub(crate) async fn serve(setup: Setup) -> u64 {
     let mut shard = Shard::new(&setup);
     loop {
         match setup.commands.try_recv() {
-            Ok(Command::Daemon(greeting)) => *shard.crew.greeting.borrow_mut() = greeting,
+            Ok(Command::Daemon(greeting)) => shard.crew.greet(greeting),
             Ok(Command::Follow { container, origin }) => shard.follow(container, origin),
             Ok(Command::Signal { id, signal }) => shard.signal(&id, signal),
-            Ok(Command::Stop(patience)) => return shard.stop(Instant::now() + patience).await,
+            Ok(Command::Open(route)) => shard.berths.open(&route),
+            Ok(Command::Close(closing)) => shard.berths.close(closing),
+            Ok(Command::Replace(closing, route)) => shard.berths.replace(closing, &route),
+            Ok(Command::Stop(patience)) => return shard.stop(clock::now() + patience).await,
             Err(crossbeam_channel::TryRecvError::Empty) => setup.bell.notified().await,
             // Control is gone: so is everything.
             Err(crossbeam_channel::TryRecvError::Disconnected) => return 0,
@@ -154,58 +242,66 @@ async fn serve(setup: Setup) -> u64 {
     }
 }
 
-/// Has what the lanes dropped said while nothing more is dropped, until the shard ends.
-fn say_losses(lanes: &[Rc<Lane>]) {
-    let lanes = lanes.to_vec();
-    tokio::task::spawn_local(async move {
-        loop {
-            tokio::time::sleep(SAY_EVERY / 4).await;
-            lanes.iter().for_each(|lane| lane.queue.say_losses(0));
-        }
-    });
+/// What busy streams pause by, if they are to.
+fn start_ticker(read_wait: Duration) -> Option<Rc<Ticker>> {
+    if read_wait.is_zero() {
+        return None;
+    }
+    let started = Ticker::start(read_wait / PAUSES_A_WAIT);
+    started
+        .inspect_err(|error| tracing::warn!("no timer, so READ_WAIT has no effect: {error}"))
+        .ok()
 }
 
 impl Shard {
     fn new(setup: &Setup) -> Shard {
-        let pool = Pool::new();
-        let mut deliveries = Vec::new();
-        let mut lanes = Vec::new();
-        for (number, route) in setup.routes.iter().enumerate() {
-            let (lane, delivery) = Lane::new(route, setup.index);
-            let seed = nanos(SystemTime::now()) ^ ((setup.index << 16) + number) as u64;
-            let shore = Shore {
-                driver: setup.driver,
-                pool: Rc::clone(&pool),
-                seed,
-                eager: setup.index == 0,
-            };
-            deliveries.push(tokio::task::spawn_local(delivery.run(shore)));
-            lanes.push(Rc::new(lane));
+        if setup.driver == Driver::Poll {
+            doze::allow(setup.read_wait);
         }
-        say_losses(&lanes);
         let crew = Crew {
             driver: setup.driver,
-            pool,
+            pool: Pool::new(),
             target: setup.daemon.clone(),
             greeting: RefCell::new(setup.greeting.clone()),
+            dial: Rc::new(Dial::new(setup.timestamp, setup.greeting.clock)),
+            asking: vigil::Turns::new(setup.silence, clock::now()),
             max_line: setup.max_line,
+            read_wait: setup.read_wait,
+            ticker: start_ticker(setup.read_wait),
             following: Cell::new(0),
-            born: nanos(SystemTime::now()),
+            born: nanos(clock::wall()),
             said_alone: Cell::new(false),
             follow: setup.follow.clone(),
-            lanes,
+            index: setup.index,
+            roster: Arc::clone(&setup.roster),
+            positions: setup.positions.clone(),
+            room: Rc::default(),
+            turns: Arc::new(Semaphore::new(CATCHING_UP_MAX)),
+            behind: Cell::new(0),
+            intakes: RefCell::default(),
+            lanes: Rc::default(),
             counters: Arc::clone(&setup.counters),
         };
-        Shard { crew: Rc::new(crew), deliveries, followers: HashMap::new() }
+        let crew = Rc::new(crew);
+        checkpoint::keep_noting(&crew);
+        let mut berths = Berths::new(Rc::clone(&crew));
+        setup.routes.iter().for_each(|route| berths.open(route));
+        Shard { crew, berths, followers: BTreeMap::new() }
     }
 
     fn follow(&mut self, container: Container, origin: command::Origin) {
         let mail = Rc::new(Mailbox::default());
         let id = container.id.clone();
-        let feed = Feed::new(self.crew.max_line, Arc::clone(&self.crew.counters));
+        let feed = Feed::new(
+            self.crew.max_line,
+            Rc::clone(&self.crew.room),
+            Arc::clone(&self.crew.counters),
+        )
+        .timed_by(Rc::clone(&self.crew.dial));
+        let intake = Rc::new(RefCell::new(Intake::new(feed)));
+        self.crew.feeds(&intake);
         let crew = Rc::clone(&self.crew);
-        let follower =
-            Follower::new(Rc::clone(&crew), container, origin, Rc::clone(&mail), Intake::new(feed));
+        let follower = Follower::new(Rc::clone(&crew), container, origin, Rc::clone(&mail), intake);
         let task = tokio::task::spawn_local(async move {
             crew.followed(true);
             follower.run().await;
@@ -225,8 +321,7 @@ impl Shard {
             mail.signal(signal);
             tokio::task::spawn_local(async move {
                 tokio::time::sleep(DESTROYED_GRACE).await;
-                mail.detach();
-                mail.ring();
+                mail.let_go();
             });
         }
     }
@@ -239,17 +334,6 @@ impl Shard {
         for (_, task) in self.followers.into_values() {
             let _ = tokio::time::timeout_at(deadline.into(), task).await;
         }
-        let queues = || self.crew.lanes.iter().map(|lane| &lane.queue);
-        queues().for_each(|queue| queue.close());
-        let mut deliveries = self.deliveries;
-        for delivery in &mut deliveries {
-            let _ = tokio::time::timeout_at(deadline.into(), delivery).await;
-        }
-        queues().for_each(|queue| queue.give_up());
-        let grace = Instant::now() + GIVE_UP_GRACE;
-        for delivery in deliveries.iter_mut().filter(|delivery| !delivery.is_finished()) {
-            let _ = tokio::time::timeout_at(grace.into(), delivery).await;
-        }
-        queues().map(|queue| queue.abandon()).sum()
+        self.berths.stop(deadline).await
     }
 }

@@ -1,7 +1,7 @@
 //! One pass over a container's log through the `logs` door, and the place where the next goes on.
 
 use std::cell::RefCell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::backlog::Backlog;
 use super::follow::Follower;
@@ -12,9 +12,11 @@ use crate::docker::logs::Parts;
 use crate::docker::request::LogsQuery;
 use crate::doors::cursor::Cursor;
 use crate::doors::resume::{Replay, Resume};
+use crate::io::clock;
 use crate::transport::daemon::{DaemonError, Streaming};
 
 /// How far a container's log has been read.
+#[derive(Clone)]
 pub struct Place {
     cursor: Cursor,
     parts: [Parts; 2],
@@ -28,6 +30,9 @@ pub struct Place {
     clean: Option<LastRun>,
     /// How far earlier passes came: what they have shown is not read again.
     shown: Cursor,
+    /// All that was written up to this time was taken, and some of it: if the log has no message so
+    /// old any more, those after it may be missing too. To be looked at before the next pass.
+    reaches: Option<u64>,
 }
 
 /// A run of a container, as inspect tells it: nanoseconds since 1970, daemon's clock.
@@ -35,8 +40,11 @@ pub struct Place {
 pub struct LastRun {
     /// `StartedAt`.
     pub started_at: Option<u64>,
-    /// `FinishedAt`.
+    /// `FinishedAt`, or if that is `told` the time of the event of its end: behind the last of its
+    /// lines, and before the first of the next run.
     pub finished_at: u64,
+    /// The daemon told of its end.
+    pub told: bool,
 }
 
 /// How far the stamps of a run's lines may lie outside the times that inspect tells of it: 1.4 ms
@@ -45,8 +53,13 @@ const OUTSIDE_NANOS: u64 = 50_000_000;
 
 /// The pauses while receivers catch up.
 const EASE: Duration = Duration::from_millis(2);
+/// A pass that no lane has room for is given up after so long.
+const ROOM_SOON: Duration = Duration::from_secs(5);
 /// A receiver that took nothing for so long is not waited for.
 const EASE_MAX: Duration = Duration::from_secs(1);
+
+/// So often in turn a daemon may fail to read a log before it is taken for one that it cannot read.
+const LOG_FAILURES: u32 = 5;
 
 /// Why a pass did not come to the end of the log.
 pub enum PassError {
@@ -56,6 +69,8 @@ pub enum PassError {
     Unreadable(String),
     /// The connection broke.
     Broken(String),
+    /// No lane has room for more.
+    Blocked,
 }
 
 impl Place {
@@ -74,13 +89,30 @@ impl Place {
             tail: None,
             clean: None,
             shown: Cursor::new(),
+            reaches: None,
         }
+    }
+
+    /// Behind what earlier passes have shown.
+    pub fn on_from(shown: Cursor) -> Place {
+        Place { cursor: shown.clone(), shown, ..Place::since(0) }
+    }
+
+    /// The same, where all that was written up to this time (nanoseconds since 1970, daemon's
+    /// clock) was taken, and some of it.
+    pub fn reaching(self, until: Option<u64>) -> Place {
+        Place { reaches: until, ..self }
     }
 
     /// Behind what attach delivered after passes that came as far as `shown`.
     pub fn after(resume: Resume, shown: Cursor) -> Place {
         let since = resume.since();
         Place { resume: Some(resume), shown, ..Place::since(since) }
+    }
+
+    /// The log is left for a while: whether it was rotated past this place is to be looked at.
+    pub fn leave(&mut self) {
+        self.reaches = self.reaches.or(self.cursor.latest());
     }
 
     /// How far it has come.
@@ -98,10 +130,9 @@ impl Place {
         self.clean.is_some_and(|last| last.started_at == container.started_at)
     }
 
-    /// Before all of the run that inspect shows.
-    pub fn this_run(container: &Container) -> Place {
-        let started = container.started_at.unwrap_or(0);
-        Place::since(started.saturating_sub(OUTSIDE_NANOS))
+    /// Before all of the run that inspect shows: nanoseconds since 1970, daemon's clock.
+    pub fn begin_of_run(container: &Container) -> u64 {
+        container.started_at.unwrap_or(0).saturating_sub(OUTSIDE_NANOS)
     }
 
     /// The container may have run again. Then what is unread begins between the end of the last
@@ -114,6 +145,7 @@ impl Place {
         };
         let half = (started.saturating_sub(last.finished_at) / 2).min(OUTSIDE_NANOS);
         let border = match container.finished_at {
+            _ if last.told => last.finished_at,
             // No other run ended since: this is the one after it.
             Some(finished) if finished == last.finished_at => started - half,
             _ => last.finished_at.saturating_add(half),
@@ -144,6 +176,19 @@ impl Place {
                 let replay = Replay { source, ts, newline_first: false, bytes };
                 deliver(&replay, parts, intake);
             }
+        }
+    }
+
+    /// Whether messages are held back, because the last delivered ones may not be in the log yet.
+    pub fn holds_back(&self) -> bool {
+        self.resume.as_ref().is_some_and(|resume| !resume.is_decided())
+    }
+
+    /// No pass will show more: hands on what is held back.
+    pub fn finish(&mut self, intake: &mut Intake) {
+        let parts = &mut self.parts;
+        if let Some(resume) = &mut self.resume {
+            resume.finish(&mut |replay| deliver(&replay, parts, intake));
         }
     }
 
@@ -191,11 +236,16 @@ pub async fn read(
     follow: bool,
 ) -> Result<(), PassError> {
     let sources: &[Source] = if tty { &[Source::Stdout] } else { &Source::ALL };
+    if let Some(reached) = place.reaches {
+        look_for_gap(follower, reached, tty).await?;
+        place.reaches = None;
+    }
     let daemon = follower.crew.daemon();
     let request = daemon.api.logs(&follower.id, &place.query(sources, follow));
     let began = follower.crew.now();
     let answer = daemon.stream(&request, |closer| follower.mail.asked(closer)).await;
-    let stream = answer.map_err(refused)?;
+    let stream = answer.map_err(|error| follower.refused(error))?;
+    follower.log_failures.set(0);
     place.cursor.begin_pass();
     if let Some(resume) = &mut place.resume {
         resume.pass_begins(began);
@@ -203,7 +253,7 @@ pub async fn read(
     if let Some(seam) = follower.intake.borrow_mut().seam() {
         seam.pass_begins(began);
     }
-    let result = read_messages(stream, place, tty, &follower.intake).await;
+    let result = read_messages(stream, place, tty, follower).await;
     let now = follower.crew.now();
     let mut intake = follower.intake.borrow_mut();
     match &result {
@@ -222,18 +272,54 @@ pub async fn read(
     result
 }
 
+/// Says what is missing if the log begins later than at `reached`, because it has been rotated.
+async fn look_for_gap(follower: &Follower, reached: u64, tty: bool) -> Result<(), PassError> {
+    match oldest(follower, tty).await? {
+        Some(oldest) if oldest > reached => {
+            follower.note_gap(reached, oldest, "its log has been rotated past them");
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// When the oldest message of the log was written, if it has any.
+async fn oldest(follower: &Follower, tty: bool) -> Result<Option<u64>, PassError> {
+    let daemon = follower.crew.daemon();
+    let all = LogsQuery { since: None, until: None, tail: None, follow: false };
+    let request = daemon.api.logs(&follower.id, &all);
+    let answer = daemon.stream(&request, |closer| follower.mail.asked(closer)).await;
+    let (mut stream, mut log) =
+        (answer.map_err(|error| follower.refused(error))?, Backlog::new(tty));
+    let mut oldest = None;
+    loop {
+        let more = stream
+            .next(&mut |bytes| {
+                let _ = log.push(bytes, &mut |_, ts, _| {
+                    oldest.get_or_insert(ts);
+                });
+            })
+            .await;
+        if oldest.is_some() || !more.map_err(|error| follower.refused(error))? {
+            return Ok(oldest);
+        }
+    }
+}
+
 async fn read_messages(
     mut stream: Streaming,
     place: &mut Place,
     tty: bool,
-    intake: &RefCell<Intake>,
+    follower: &Follower,
 ) -> Result<(), PassError> {
-    let mut log = Backlog::new(tty);
+    let (crew, intake) = (&follower.crew, &*follower.intake);
+    let (mut log, mut pace) = (Backlog::new(tty), crew.pace());
     let mut patient = true;
     loop {
-        let mut corrupt = None;
+        let (mut corrupt, mut read) = (None, 0);
         let more = stream
             .next(&mut |bytes| {
+                read += bytes.len();
                 let mut intake = intake.borrow_mut();
                 let pushed = log.push(bytes, &mut |source, ts, text| {
                     place.take(source, ts, text, &mut intake);
@@ -244,10 +330,19 @@ async fn read_messages(
         if let Some(error) = corrupt {
             return Err(PassError::Broken(error.to_string()));
         }
-        if !more.map_err(refused)? {
+        if !more.map_err(|error| follower.refused(error))? {
             break;
         }
-        stream.breathe().await;
+        let full = intake.borrow().full_lanes();
+        match full {
+            (0, _) => {}
+            (full, lanes) if full == lanes && !has_room_soon(follower).await => {
+                return Err(PassError::Blocked);
+            }
+            (full, lanes) if full == lanes => {}
+            _ => intake.borrow_mut().part_with_full(Some(place.clone())),
+        }
+        crew.rest(&stream, &mut pace, read).await;
         patient = patient && ease(intake).await;
     }
     let mut intake = intake.borrow_mut();
@@ -259,28 +354,50 @@ async fn read_messages(
     }
 }
 
+/// Waits a while for room where no lane has any: the daemon would have to look for our place again.
+async fn has_room_soon(follower: &Follower) -> bool {
+    let until = clock::now() + ROOM_SOON;
+    let room = &follower.crew.room;
+    while follower.is_blocked() && !follower.mail.is_stopping() {
+        let more = room.wait();
+        if tokio::time::timeout_at(until.into(), more).await.is_err() {
+            return false;
+        }
+    }
+    !follower.mail.is_stopping()
+}
+
 /// A log can wait, unlike a container: reads no faster than the receivers take. `false` once one
 /// takes nothing any more; the others are not to suffer from it.
 async fn ease(intake: &RefCell<Intake>) -> bool {
-    let mut since = Instant::now();
+    let mut since = clock::now();
     let mut delivered = 0;
     loop {
         let Some(now_delivered) = intake.borrow().feed.pressed() else { return true };
         if now_delivered != delivered {
-            (delivered, since) = (now_delivered, Instant::now());
-        } else if since.elapsed() > EASE_MAX {
+            (delivered, since) = (now_delivered, clock::now());
+        } else if clock::now() - since > EASE_MAX {
             return false;
         }
         tokio::time::sleep(EASE).await;
     }
 }
 
-fn refused(error: DaemonError) -> PassError {
-    match error.status() {
-        Some(404 | 409) => PassError::Gone,
-        // A proxy whose daemon is away.
-        Some(502..=504) => PassError::Broken(error.to_string()),
-        Some(_) => PassError::Unreadable(error.to_string()),
-        None => PassError::Broken(error.to_string()),
+impl Follower {
+    /// What a refusal means. That a log was not read once may pass: there is no other way to what
+    /// was written before the attach.
+    fn refused(&self, error: DaemonError) -> PassError {
+        let failures = self.log_failures.get() + 1;
+        match error.status() {
+            Some(404 | 409) => PassError::Gone,
+            // A proxy whose daemon is away.
+            Some(502..=504) => PassError::Broken(error.to_string()),
+            Some(500) if failures < LOG_FAILURES => {
+                self.log_failures.set(failures);
+                PassError::Broken(error.to_string())
+            }
+            Some(_) => PassError::Unreadable(error.to_string()),
+            None => PassError::Broken(error.to_string()),
+        }
     }
 }

@@ -5,16 +5,17 @@
 //! they are: a container can colour, move or clear the terminal that shows it. Whoever does not
 //! trust a container should look at it through a pager or a file.
 
-use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
+use super::palette::Palette;
 use super::{Built, Prefix, Sink, SinkSpec, field, records, target};
 use crate::buffer::Outbox;
 use crate::config::Settings;
 use crate::docker::Source;
 use crate::docker::inspect::Container;
+use crate::lines::blocks::Blocks;
 use crate::route::RouteSpec;
 use crate::stamp::Stamp;
 use crate::transport::Delivery;
@@ -35,37 +36,11 @@ const COLORS: [&str; 10] = [
 const COLOR_LEN: usize = COLORS[0].len();
 const RESET: &str = "\x1b[0m";
 
-/// Containers whose colour is remembered while others come and go.
-const REMEMBERED: usize = 256;
-
 struct Console {
     /// Whether to write colours, and which container has which.
     palette: Option<Mutex<Palette>>,
     /// Characters of the longest name so far, at most [`WIDTH_MAX`].
     width: AtomicUsize,
-}
-
-/// Gives colours in the order in which containers appear. Used at attach, not per line.
-#[derive(Default)]
-struct Palette {
-    /// Container ids and their colours, the latest last.
-    given: VecDeque<(String, &'static str)>,
-    next: usize,
-}
-
-impl Palette {
-    fn color(&mut self, id: &str) -> &'static str {
-        if let Some((_, color)) = self.given.iter().find(|(known, _)| known == id) {
-            return color;
-        }
-        let color = COLORS[self.next % COLORS.len()];
-        self.next = (self.next + 1) % COLORS.len();
-        if self.given.len() == REMEMBERED {
-            self.given.pop_front();
-        }
-        self.given.push_back((id.to_owned(), color));
-        color
-    }
 }
 
 /// `before_time` is the colour and the name, `after_time` what follows the padding; a console line
@@ -77,23 +52,43 @@ impl Sink for Console {
         let (color, reset) = match &self.palette {
             Some(palette) => {
                 let mut palette = palette.lock().unwrap_or_else(PoisonError::into_inner);
-                (palette.color(&container.id), RESET)
+                (COLORS[palette.number(&container.id) % COLORS.len()], RESET)
             }
             None => ("", ""),
         };
         Prefix {
             before_time: format!("{color}{name}").into_bytes().into(),
             after_time: format!("  | {reset}").into_bytes().into(),
+            ..Prefix::default()
         }
     }
 
-    fn encode(&self, prefix: &Prefix, _stamp: &Stamp, lines: &[u8], out: &mut Outbox) -> u64 {
+    fn encode(&self, prefix: &Prefix, _stamp: &Stamp, lines: Blocks<'_>, out: &mut Outbox) -> u64 {
         let color_len = if self.palette.is_some() { COLOR_LEN } else { 0 };
         let characters = prefix.before_time.iter().filter(|&&byte| byte & 0xC0 != 0x80).count();
         let missing = (self.width.load(Relaxed) + color_len).saturating_sub(characters);
         let padding = SPACES.get(..missing).unwrap_or(&SPACES);
-        records::plain([&prefix.before_time, padding, &prefix.after_time], lines, out)
+        let head = [&prefix.before_time, padding, &prefix.after_time];
+        if lines.is_joined() {
+            return lines.lines().map(|text| put_joined(head, text, out)).sum();
+        }
+        records::plain(head, lines, out)
     }
+}
+
+/// Appends one record of as many lines as `text` has, each behind the name. Returns how many
+/// records that is.
+fn put_joined(head: [&[u8]; 3], text: &[u8], out: &mut Outbox) -> u64 {
+    let lines = || text.split(|&byte| byte == b'\n');
+    let each = head.iter().map(|part| part.len()).sum::<usize>() + 1;
+    let record = out.begin(lines().map(|line| each + line.len()).sum());
+    for line in lines() {
+        head.iter().for_each(|part| record.extend_from_slice(part));
+        record.extend_from_slice(line);
+        record.push(b'\n');
+    }
+    out.finish();
+    1
 }
 
 fn build(spec: &RouteSpec, _settings: &Settings) -> Result<Built, String> {
@@ -112,7 +107,7 @@ fn build(spec: &RouteSpec, _settings: &Settings) -> Result<Built, String> {
         palette: colors_wanted(spec, auto)?.then(Mutex::default),
         width: AtomicUsize::new(0),
     };
-    Ok(Built { sink: Arc::new(sink), delivery: Delivery::Terminal })
+    Ok(Built::new(sink, Delivery::Terminal))
 }
 
 /// Reads the option `colors`; `auto` says what to do where it does not.
@@ -129,7 +124,11 @@ fn colors_wanted(spec: &RouteSpec, auto: bool) -> Result<bool, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::UNIX_EPOCH;
+
     use super::*;
+    use crate::buffer::Budget;
     use crate::sink::testing;
 
     fn console(color: bool) -> Console {
@@ -155,6 +154,16 @@ mod tests {
     }
 
     #[test]
+    fn each_line_of_a_joined_one_is_behind_the_name() {
+        let sink = console(false);
+        let prefix = sink.prefix(&container("web"), Source::Stderr);
+        let mut out = Outbox::new(Arc::new(Budget::new(1 << 20, 1)), usize::MAX);
+        let joined = Blocks::joined(b"a\n\tb\n");
+        assert_eq!(sink.encode(&prefix, &Stamp::new(UNIX_EPOCH), joined, &mut out), 1);
+        assert_eq!(testing::drain(&mut out).0, [b"web  | a\nweb  | \tb\n"]);
+    }
+
+    #[test]
     fn a_long_name_is_whole_and_widens_the_others_only_so_far() {
         let sink = console(true);
         let name = "n".repeat(50);
@@ -175,10 +184,8 @@ mod tests {
             let other = sink.prefix(&container(&format!("c{n}")), Source::Stdout);
             assert_ne!(first.before_time[..COLOR_LEN], other.before_time[..COLOR_LEN]);
         }
-        for n in 0..REMEMBERED * 2 {
-            sink.prefix(&container(&format!("d{n}")), Source::Stdout);
-        }
-        assert_eq!(sink.palette.unwrap().lock().unwrap().given.len(), REMEMBERED);
+        let again = sink.prefix(&container("another"), Source::Stdout);
+        assert_eq!(first.before_time[..COLOR_LEN], again.before_time[..COLOR_LEN]);
         assert!(COLORS.iter().all(|color| color.len() == COLOR_LEN));
     }
 

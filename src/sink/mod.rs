@@ -4,22 +4,33 @@
 //! source alone once, when the container is attached ([`Sink::prefix`]); per line only the time
 //! and the line itself vary.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use serde_json::Value as Json;
 
 use crate::buffer::Outbox;
 use crate::config::Settings;
 use crate::docker::Source;
 use crate::docker::inspect::Container;
+use crate::lines::blocks::Blocks;
 use crate::route::RouteSpec;
 use crate::stamp::Stamp;
+use crate::template::Bound;
 use crate::transport::Delivery;
 
 pub mod console;
 mod field;
+mod message;
+mod palette;
 pub mod raw;
 mod records;
+pub mod relp;
+pub mod slack;
 pub mod syslog;
 mod target;
+mod templates;
+pub mod viewer;
+pub mod webhook;
 
 #[cfg(test)]
 mod replay;
@@ -31,10 +42,16 @@ pub trait Sink: Send + Sync {
     /// What every record of this container and source has in common.
     fn prefix(&self, container: &Container, source: Source) -> Prefix;
 
+    /// Whether [`Sink::prefix`] looks at [`Container::answer`].
+    fn reads_answers(&self) -> bool {
+        false
+    }
+
     /// Appends one record per line; returns how many lines that were (the encoder looks at every
-    /// line's end anyway: nobody else need count). `lines` is one or more whole lines, each ended
-    /// by `\n`; the bytes of a line are passed on as they are, `\r` and invalid UTF-8 included.
-    fn encode(&self, prefix: &Prefix, stamp: &Stamp, lines: &[u8], out: &mut Outbox) -> u64;
+    /// line's end anyway: nobody else need count). The bytes of a line are passed on as they are,
+    /// `\r` and invalid UTF-8 included, and the newlines of a joined one
+    /// ([`Blocks::joined`]), which is one record.
+    fn encode(&self, prefix: &Prefix, stamp: &Stamp, lines: Blocks<'_>, out: &mut Outbox) -> u64;
 }
 
 /// The parts of a record that are the same for every line of a container and source.
@@ -44,6 +61,12 @@ pub struct Prefix {
     pub before_time: Box<[u8]>,
     /// What comes between the time and the line.
     pub after_time: Box<[u8]>,
+    /// The sink's templates for this container and source, in an order of the sink's own.
+    pub templates: Box<[Bound]>,
+    /// The container's number among those that have written, for a sink that counts them.
+    pub number: OnceLock<usize>,
+    /// The container as templates see it, for sinks whose records refer to it.
+    pub document: Option<Arc<Json>>,
 }
 
 /// A sink, ready for use, and how its records travel.
@@ -52,6 +75,23 @@ pub struct Built {
     pub sink: Arc<dyn Sink>,
     /// Where its records go.
     pub delivery: Delivery,
+    /// What a line must match to be of use to the sink, besides what the route's options say.
+    pub needs: Vec<Need>,
+}
+
+impl Built {
+    /// A sink that takes every line.
+    fn new(sink: impl Sink + 'static, delivery: Delivery) -> Built {
+        Built { sink: Arc::new(sink), delivery, needs: Vec::new() }
+    }
+}
+
+/// An expression of the sink's own that lines must match.
+pub struct Need {
+    /// Who asks for it: how an error about it begins.
+    pub name: &'static str,
+    /// The expression, in the syntax of `filter.match`.
+    pub pattern: String,
 }
 
 /// A kind of sink: the name in a route URI and how to build it.
@@ -63,11 +103,12 @@ pub struct SinkSpec {
 }
 
 /// Every sink there is. The transports' own names (`tcp`, `udp`, `tls`) mean `raw` over them.
-pub const SINKS: &[SinkSpec] = &[console::SPEC, raw::SPEC, syslog::SPEC];
+pub const SINKS: &[SinkSpec] =
+    &[console::SPEC, raw::SPEC, relp::SPEC, slack::SPEC, syslog::SPEC, webhook::SPEC];
 
 /// Builds the sink of a route.
 pub fn build(spec: &RouteSpec, settings: &Settings) -> Result<Built, String> {
-    let known = SINKS.iter().find(|sink| sink.scheme == spec.adapter);
+    let known = SINKS.iter().find(|sink| sink.scheme == spec.sink());
     let Some(sink) = known else {
         let names: Vec<&str> = SINKS.iter().map(|sink| sink.scheme).collect();
         return Err(format!(

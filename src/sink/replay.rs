@@ -18,18 +18,23 @@ use crate::buffer::{Budget, Losses, Outbox};
 use crate::config::{Framing, Settings, SyslogFormat};
 use crate::docker::Source;
 use crate::docker::inspect::Container;
+use crate::lines::blocks::Blocks;
 use crate::route::RouteSpec;
+use crate::sink::templates::Field;
 use crate::stamp::Stamp;
+use crate::template::{Context, Functions, Line, Template};
 use crate::transport::{Delivery, UDP_PAYLOAD_MAX};
 
 /// How many cases of the file are replayed here, and how many of them are refusals. A case that
 /// is skipped by mistake is a failure.
-const REPLAYED: usize = 82;
-const REFUSED: usize = 3;
+const REPLAYED: usize = 149;
+const REFUSED: usize = 5;
 /// Logspout drops what is too long for a datagram; we cut it.
 const TOO_LONG: &str = "lines-100k-udp-too-big-for-a-datagram";
-
-const TEMPLATES: [&str; 6] = ["PRIORITY", "TIMESTAMP", "TAG", "PID", "DATA", "HOSTNAME"];
+/// `{{.Hostname}}` is the host name, not its template.
+const HOSTNAME_METHOD: &str = "template-tag-hostname-method";
+/// Its template fails for a line, which is lost.
+const FAILS: &str = "raw-format-fails-for-one-line";
 
 fn text<'a>(value: &'a Value, member: &str) -> &'a str {
     value[member].as_str().unwrap_or_default()
@@ -47,18 +52,15 @@ fn routes(case: &Value) -> Vec<&str> {
 }
 
 fn is_for_here(case: &Value) -> bool {
-    let env = &case["env"];
-    let set = |name: &str| !text(env, name).is_empty();
-    let syslog = routes(case).iter().any(|uri| uri.starts_with("syslog"));
-    let format = text(env, "RAW_FORMAT");
-    let templates = !["", "{{.Data}}\n"].contains(&format)
-        || syslog && TEMPLATES.iter().any(|name| set(&format!("SYSLOG_{name}")))
-        || text(env, "SYSLOG_STRUCTURED_DATA").contains("{{")
-        || text(&case["files"], "/etc/host_hostname").contains("{{");
-    let others = |uri: &&str| {
-        ["multiline", "filter.", "$", "%7B%7B", "slack"].iter().any(|part| uri.contains(part))
-    };
-    !templates && !routes(case).iter().any(others)
+    let others =
+        |uri: &&str| ["multiline", "filter.", "$", "slack"].iter().any(|part| uri.contains(part));
+    let excluded =
+        ["EXCLUDE_LABEL", "EXCLUDE_LABELS"].iter().any(|name| case["env"][name] != Value::Null);
+    let name = text(case, "name");
+    !excluded
+        && !name.starts_with("exclude-")
+        && !name.starts_with("tty-")
+        && !routes(case).iter().any(others)
 }
 
 /// `ADAPTER[+TRANSPORT]://…[?OPTION=VALUE&…]`, for the URIs of the corpus.
@@ -97,6 +99,12 @@ fn settings(case: &Value, ca: &Path) -> Settings {
     if text(env, "SYSLOG_TCP_FRAMING") == "octet-counted" {
         settings.syslog.framing = Framing::OctetCounted;
     }
+    let given = |name: &str| Some(text(env, name).to_owned()).filter(|text| !text.is_empty());
+    settings.raw_format = given("RAW_FORMAT");
+    for field in Field::ALL.iter().filter(|field| **field != Field::StructuredData) {
+        let name = format!("SYSLOG_{}", field.name().to_uppercase());
+        settings.syslog.templates.extend(given(&name).map(|text| (field.name(), text)));
+    }
     settings.syslog.structured_data = text(env, "SYSLOG_STRUCTURED_DATA").to_owned();
     let host = text(&case["files"], "/etc/host_hostname").trim();
     settings.syslog.host_hostname = (!host.is_empty()).then(|| host.to_owned());
@@ -109,6 +117,7 @@ fn container(inspect: &Value) -> Container {
         name: text(inspect, "Name").trim_start_matches('/').to_owned(),
         hostname: text(&inspect["Config"], "Hostname").to_owned(),
         pid: inspect["State"]["Pid"].as_u64().unwrap_or_default(),
+        answer: Some(inspect.to_string().into_bytes().into()),
         ..Container::default()
     }
 }
@@ -153,15 +162,34 @@ fn expected(case: &Value, sink: usize) -> Vec<Vec<u8>> {
         intended if sink == 0 && !intended.is_empty() => intended,
         _ => recorded,
     };
+    let time = time_of(case);
     let decode = |message: &Value| {
         let bytes = STANDARD.decode(message.as_str().unwrap()).unwrap();
-        let at = bytes.windows(6).position(|window| window == b"@TIME@");
-        match at {
-            Some(at) => [&bytes[..at], TIME.as_bytes(), &bytes[at + 6..]].concat(),
-            None => bytes,
+        let mut parts = Vec::new();
+        let mut rest = &bytes[..];
+        while let Some(at) = rest.windows(6).position(|window| window == b"@TIME@") {
+            parts.extend([&rest[..at], &time]);
+            rest = &rest[at + 6..];
         }
+        parts.push(rest);
+        parts.concat()
     };
     messages.iter().map(decode).collect()
+}
+
+/// The time of the case's records, 1970, in its layout.
+fn time_of(case: &Value) -> Vec<u8> {
+    let format = match text(case, "time_layout") {
+        "" => return TIME.as_bytes().to_vec(),
+        "unix" => "{{.Time.Unix}}".to_owned(),
+        "unixnano" => "{{.Time.UnixNano}}".to_owned(),
+        layout => format!("{{{{.Time.Format `{layout}`}}}}"),
+    };
+    let template = Template::compile("time", &format, Functions::Predefined).unwrap();
+    let mut time = Vec::new();
+    let context = Context::raw(Arc::default(), "stdout");
+    template.evaluate(&context, &Line::new(b"", &Stamp::new(UNIX_EPOCH)), &mut time).unwrap();
+    time
 }
 
 /// What the route sends, and whether as datagrams.
@@ -173,11 +201,12 @@ fn sent(case: &Value, uri: &str, ca: &Path) -> (Vec<Vec<u8>>, bool) {
     let mut out = Outbox::new(Arc::new(Budget::new(16 << 20, 1)), record_max);
     each_block(case, |container, source, lines| {
         let prefix = built.sink.prefix(container, source);
-        built.sink.encode(&prefix, &Stamp::new(UNIX_EPOCH), lines, &mut out);
+        built.sink.encode(&prefix, &Stamp::new(UNIX_EPOCH), Blocks::whole(lines), &mut out);
     });
     let (records, losses) = testing::drain(&mut out);
     let cut_records = u64::from(text(case, "name") == TOO_LONG);
-    assert_eq!(losses, Losses { cut_records, ..Losses::default() });
+    let failed_lines = u64::from(text(case, "name") == FAILS);
+    assert_eq!(losses, Losses { cut_records, failed_lines, ..Losses::default() });
     (records, datagrams)
 }
 
@@ -185,13 +214,23 @@ fn replay(case: &Value, ca: &Path) {
     let name = text(case, "name");
     for uri in routes(case) {
         let sink = uri.split_once("@SINK").unwrap().1.split_once('@').unwrap().0;
-        let expected = expected(case, sink.parse().unwrap());
+        let mut expected = expected(case, sink.parse().unwrap());
         let (mut records, datagrams) = sent(case, uri, ca);
+        if name == HOSTNAME_METHOD {
+            let text = |record: &mut Vec<u8>| String::from_utf8(std::mem::take(record)).unwrap();
+            for record in &mut expected {
+                *record = text(record).replace("{{.Container.Config.Hostname}}", "lab-host").into();
+            }
+        }
         if name == TOO_LONG {
             assert_eq!(records.remove(1).len(), UDP_PAYLOAD_MAX);
         }
         match datagrams {
-            true => assert!(records == expected, "{name}: {uri}"),
+            true => assert!(
+                records == expected,
+                "{name}: {uri}: {:?}",
+                records.first().map(|r| String::from_utf8_lossy(r).into_owned())
+            ),
             false => assert!(records.concat() == expected.concat(), "{name}: {uri}"),
         }
     }
@@ -211,7 +250,10 @@ fn as_logspout() {
         if case["expect"]["refused"] != true {
             replay(&case, ca.path());
             replayed += 1;
-        } else if text(&case["expect"], "error").starts_with("bad ") {
+        } else if ["bad ", "template: "]
+            .iter()
+            .any(|e| text(&case["expect"], "error").starts_with(e))
+        {
             let uri = routes(&case)[0];
             assert!(super::build(&route(uri), &settings(&case, ca.path())).is_err(), "{uri}");
             refused += 1;

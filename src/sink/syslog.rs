@@ -8,25 +8,29 @@
 //! (RFC 5424, section 6), a control character in one is `_`, and so is white space in a host name.
 //! A space in a tag stays, as recorded from Logspout: it can only come from the route's options.
 
-use std::sync::Arc;
-
+use super::templates::{self, Field, Head, Shape, Templates};
 use super::{Built, Prefix, Sink, SinkSpec, field, records, target};
 use crate::buffer::Outbox;
-use crate::config::{Framing, Settings, SyslogFormat};
+use crate::config::{Framing, Precision, Settings, SyslogFormat, SyslogSettings};
 use crate::docker::Source;
 use crate::docker::inspect::Container;
+use crate::lines::blocks::Blocks;
 use crate::route::RouteSpec;
 use crate::stamp::Stamp;
 use crate::transport::{DatagramTarget, Delivery, StreamTarget};
 
 /// `syslog://`: over `udp` (the default), `tcp`, `tls` or `unix`. Options, which win over the
 /// settings: `syslog.format`, `syslog.framing`, `syslog.structured_data` (or Logspout's
-/// `structured_data`) and `append_tag`; an empty one counts as not given.
+/// `structured_data`), `append_tag`, and the templates `syslog.priority`, `syslog.timestamp`,
+/// `syslog.hostname`, `syslog.tag`, `syslog.pid` and `syslog.data`; an empty one counts as not
+/// given.
 pub const SPEC: SinkSpec = SinkSpec { scheme: "syslog", build };
 
-/// RFC 5424, section 6: the longest HOSTNAME and APP-NAME. Counted in characters, as by Logspout.
+/// RFC 5424, section 6: the longest HOSTNAME, APP-NAME and PROCID. Counted in characters, as by
+/// Logspout.
 const HOSTNAME_MAX: usize = 255;
 const APP_NAME_MAX: usize = 48;
+const PROCID_MAX: usize = 128;
 /// RFC 3164, section 4.1.3: the longest TAG. Logspout shortens nothing else of that format.
 const TAG_MAX: usize = 32;
 /// RFC 5424, section 6: a field without a value.
@@ -35,29 +39,84 @@ const NIL: &str = "-";
 struct Syslog {
     format: SyslogFormat,
     framing: Framing,
-    /// STRUCTURED-DATA as it is written: `-`, or elements in brackets.
+    /// What stands between the brackets of STRUCTURED-DATA; empty for `-`.
     structured_data: String,
     append_tag: String,
+    precision: Precision,
     /// The HOSTNAME of every container, where the host's own is known.
     host_hostname: Option<String>,
+    /// Where any field is a template: all of them.
+    templates: Option<Templates>,
 }
 
 impl Sink for Syslog {
     fn prefix(&self, container: &Container, source: Source) -> Prefix {
+        if let Some(templates) = &self.templates {
+            return self.templated(templates.bind(container, source));
+        }
         // Facility user (1), severity informational (6) or error (3): RFC 5424, section 6.2.1.
         let priority = match source {
             Source::Stdout => 14,
             Source::Stderr => 11,
         };
-        let host = field::word(self.host_hostname.as_deref().unwrap_or(&container.hostname));
         let tag = format!("{}{}", container.name, self.append_tag);
-        let tag = field::printable(&tag);
-        let pid = container.pid;
-        let (before, after) = match self.format {
+        let (before, after) = self.parts(&Head {
+            priority: &priority.to_string(),
+            hostname: self.host_hostname.as_deref().unwrap_or(&container.hostname),
+            tag: &tag,
+            pid: &container.pid.to_string(),
+            structured_data: &self.structured_data,
+        });
+        Prefix {
+            before_time: before.into_bytes().into(),
+            after_time: after.into_bytes().into(),
+            ..Prefix::default()
+        }
+    }
+
+    fn reads_answers(&self) -> bool {
+        self.templates.is_some()
+    }
+
+    fn encode(&self, prefix: &Prefix, stamp: &Stamp, lines: Blocks<'_>, out: &mut Outbox) -> u64 {
+        let (before, after) = (&prefix.before_time, &prefix.after_time);
+        if !prefix.templates.is_empty() {
+            let counted = self.framing == Framing::OctetCounted;
+            let parts = |head: &Head<'_>| self.parts(head);
+            let input = (stamp, self.precision, lines);
+            let bound = &prefix.templates;
+            return templates::encode(bound, before, after, parts, counted, input, out);
+        }
+        let micros = stamp.rfc3339_micros();
+        let time: &[u8] = match self.precision {
+            Precision::Seconds => stamp.rfc3339(),
+            Precision::Micros => &micros,
+        };
+        let head: [&[u8]; 3] = [&prefix.before_time, time, &prefix.after_time];
+        match self.framing {
+            Framing::Traditional => records::plain(head, lines, out),
+            Framing::OctetCounted => records::octet_counted(head, lines, out),
+        }
+    }
+}
+
+impl Syslog {
+    /// What is before the time, and what is between it and the message.
+    fn parts(&self, head: &Head<'_>) -> (String, String) {
+        let Head { priority, pid, .. } = head;
+        let (host, tag) = (field::word(head.hostname), field::printable(head.tag));
+        let (priority, pid) = (field::printable(priority), field::printable(pid));
+        // From a template it may have what a container's label has.
+        let data = field::printable(head.structured_data);
+        match self.format {
             SyslogFormat::Rfc5424 => {
                 let host = or_nil(field::cut(&host, HOSTNAME_MAX));
                 let tag = or_nil(field::cut(&tag, APP_NAME_MAX));
-                let data = &self.structured_data;
+                let pid = or_nil(field::cut(&pid, PROCID_MAX));
+                let data = match &*data {
+                    "" => NIL.to_owned(),
+                    elements => format!("[{elements}]"),
+                };
                 (format!("<{priority}>1 "), format!(" {host} {tag} {pid} - {data} "))
             }
             SyslogFormat::Rfc3164 => {
@@ -65,15 +124,21 @@ impl Sink for Syslog {
                 let host = or_nil(&host);
                 (format!("<{priority}>"), format!(" {host} {tag}[{pid}]: "))
             }
-        };
-        Prefix { before_time: before.into_bytes().into(), after_time: after.into_bytes().into() }
+        }
     }
 
-    fn encode(&self, prefix: &Prefix, stamp: &Stamp, lines: &[u8], out: &mut Outbox) -> u64 {
-        let head: [&[u8]; 3] = [&prefix.before_time, stamp.rfc3339(), &prefix.after_time];
-        match self.framing {
-            Framing::Traditional => records::plain(head, lines, out),
-            Framing::OctetCounted => records::octet_counted(head, lines, out),
+    fn templated(&self, shape: Shape) -> Prefix {
+        let (head, templates) = match shape {
+            Shape::Open(templates) => return Prefix { templates, ..Prefix::default() },
+            Shape::Fixed { head, rest } => (head, rest),
+        };
+        let [priority, hostname, tag, pid, structured_data] = &head;
+        let (before, after) = self.parts(&Head { priority, hostname, tag, pid, structured_data });
+        Prefix {
+            before_time: before.into_bytes().into(),
+            after_time: after.into_bytes().into(),
+            templates,
+            ..Prefix::default()
         }
     }
 }
@@ -83,41 +148,100 @@ fn or_nil(field: &str) -> &str {
 }
 
 fn build(spec: &RouteSpec, settings: &Settings) -> Result<Built, String> {
+    over(target::delivery(spec, settings)?, spec, settings)
+}
+
+/// Builds the sink for records that travel so.
+pub(super) fn over(
+    delivery: Delivery,
+    spec: &RouteSpec,
+    settings: &Settings,
+) -> Result<Built, String> {
     let defaults = &settings.syslog;
-    let delivery = target::delivery(spec, settings)?;
     let (framing, delivery) = framing(spec, defaults.framing, delivery)?;
-    let structured_data = given(spec, "syslog.structured_data")
-        .or_else(|| given(spec, "structured_data"))
+    let structured_data = spec
+        .given("syslog.structured_data")
+        .or_else(|| spec.given("structured_data"))
         .unwrap_or(&defaults.structured_data);
-    let append_tag = given(spec, "append_tag").unwrap_or_default();
+    let append_tag = spec.given("append_tag").unwrap_or_default();
     let host_hostname = defaults.host_hostname.as_deref().filter(|name| !name.is_empty());
     for (name, text) in [
         ("structured_data", structured_data),
         ("append_tag", append_tag),
         ("/etc/host_hostname", host_hostname.unwrap_or_default()),
     ] {
-        check_text(spec, name, text)?;
+        if !is_template(text) {
+            check_text(spec, name, text)?;
+        }
     }
-    let sink = Syslog {
-        format: format_of(spec, defaults.format)?,
-        framing,
-        structured_data: match structured_data {
-            "" => NIL.to_owned(),
-            elements => format!("[{elements}]"),
-        },
-        append_tag: append_tag.to_owned(),
-        host_hostname: host_hostname.map(str::to_owned),
+    let text = |field| template_of(spec, defaults, field, structured_data, append_tag);
+    let with_templates = Field::ALL.into_iter().any(|field| match text(field) {
+        Some(text) if matches!(field, Field::Tag | Field::StructuredData) => {
+            is_template(&text) || given_field(spec, defaults, field).is_some()
+        }
+        Some(text) => field != Field::Hostname || is_template(&text) || host_hostname.is_none(),
+        None => false,
+    });
+    let templates = if with_templates {
+        let compiled = Templates::new(text);
+        Some(compiled.map_err(|error| {
+            let error = error.to_string();
+            format!("bad SYSLOG setting of route {}: {}", spec.id, field::printable(&error))
+        })?)
+    } else {
+        None
     };
-    Ok(Built { sink: Arc::new(sink), delivery })
+    let format = format_of(spec, defaults.format)?;
+    let precision = precision_of(spec, defaults.precision, (format, &delivery))?;
+    let sink = Syslog {
+        format,
+        framing,
+        structured_data: structured_data.to_owned(),
+        append_tag: append_tag.to_owned(),
+        precision,
+        host_hostname: host_hostname.map(str::to_owned),
+        templates,
+    };
+    Ok(Built::new(sink, delivery))
 }
 
-/// The value of an option, an empty one counting as not given, as in Logspout.
-fn given<'a>(spec: &'a RouteSpec, name: &str) -> Option<&'a str> {
-    spec.option(name).filter(|value| !value.is_empty())
+fn is_template(text: &str) -> bool {
+    text.contains("{{") || text.contains("%{")
+}
+
+/// What the route's options or the settings say of a field that Logspout has a variable for.
+fn given_field(spec: &RouteSpec, defaults: &SyslogSettings, field: Field) -> Option<String> {
+    let name = format!("syslog.{}", field.name());
+    let text = spec.given(&name).or(defaults.template(field.name()))?;
+    Some(text.to_owned())
+}
+
+/// The template of a field, if it has one that is not the default. The host's own name wins over
+/// `SYSLOG_HOSTNAME`, and `SYSLOG_TAG` over `append_tag`, as in Logspout.
+fn template_of(
+    spec: &RouteSpec,
+    defaults: &SyslogSettings,
+    field: Field,
+    structured_data: &str,
+    append_tag: &str,
+) -> Option<String> {
+    let host = defaults.host_hostname.as_deref().filter(|name| !name.is_empty());
+    match (field, given_field(spec, defaults, field)) {
+        (Field::Hostname, _) if host.is_some() => host.map(str::to_owned),
+        (Field::StructuredData, _) => {
+            (!structured_data.is_empty()).then(|| structured_data.to_owned())
+        }
+        (Field::Tag, None) if !append_tag.is_empty() => {
+            let brace_free = append_tag.contains("%{") && !append_tag.contains("{{");
+            let name = if brace_free { "%{.ContainerName}" } else { "{{.ContainerName}}" };
+            Some(format!("{name}{append_tag}"))
+        }
+        (_, given) => given,
+    }
 }
 
 fn format_of(spec: &RouteSpec, default: SyslogFormat) -> Result<SyslogFormat, String> {
-    match given(spec, "syslog.format") {
+    match spec.given("syslog.format") {
         None => Ok(default),
         Some("rfc5424") => Ok(SyslogFormat::Rfc5424),
         Some("rfc3164") => Ok(SyslogFormat::Rfc3164),
@@ -128,16 +252,32 @@ fn format_of(spec: &RouteSpec, default: SyslogFormat) -> Result<SyslogFormat, St
     }
 }
 
-/// Octet counting is for streams only: the setting has no effect on datagrams, as in Logspout,
-/// while a route that asks for it over `udp` is refused. A socket in the file system is used as a
-/// stream where the route itself asks for octet counting; else it may turn out to be either, and
-/// the newline alone, which both can do with, ends a record.
+/// Logspout writes whole seconds, and has no RELP: there the format may be had in full.
+fn precision_of(
+    spec: &RouteSpec,
+    default: Option<Precision>,
+    record: (SyslogFormat, &Delivery),
+) -> Result<Precision, String> {
+    let given = spec.given("syslog.precision").map(|text| {
+        text.parse().map_err(|fix| format!("syslog.precision: {text:?} of route {} {fix}", spec.id))
+    });
+    Ok(given.transpose()?.or(default).unwrap_or(match record {
+        (SyslogFormat::Rfc5424, Delivery::Relp(_)) => Precision::Micros,
+        _ => Precision::Seconds,
+    }))
+}
+
+/// Octet counting is for plain streams only: the setting has no effect on datagrams, as in
+/// Logspout, nor on RELP, which has a framing of its own, while a route that asks for it over these
+/// is refused. A socket in the file system is used as a stream where the route itself asks for
+/// octet counting; else it may turn out to be either, and the newline alone, which both can do
+/// with, ends a record.
 fn framing(
     spec: &RouteSpec,
     default: Framing,
     delivery: Delivery,
 ) -> Result<(Framing, Delivery), String> {
-    let asked = match given(spec, "syslog.framing") {
+    let asked = match spec.given("syslog.framing") {
         None => None,
         Some("traditional") => Some(Framing::Traditional),
         Some("octet-counted") => Some(Framing::OctetCounted),
@@ -153,6 +293,11 @@ fn framing(
             "bad syslog.framing: \"octet-counted\" over udp in route {}; use tcp, tls or unix",
             spec.id
         )),
+        (Delivery::Relp(_), Some(Framing::OctetCounted)) => Err(format!(
+            "bad syslog.framing: \"octet-counted\" over RELP, which has its own, in route {}; \
+             leave it out",
+            spec.id
+        )),
         (Delivery::Datagram(DatagramTarget::Unix(path)), Some(Framing::OctetCounted)) => {
             Ok((Framing::OctetCounted, Delivery::Stream(StreamTarget::Unix(path))))
         }
@@ -163,25 +308,25 @@ fn framing(
     }
 }
 
-/// Refuses text that would not come out as its writer meant it: a template, which Logspout would
-/// fill in, or a control character, which would end the record or be replaced.
+/// Refuses text that would not come out as its writer meant it: a control character would end the
+/// record or be replaced.
 fn check_text(spec: &RouteSpec, name: &str, text: &str) -> Result<(), String> {
-    let fix = if text.contains("{{") {
-        "templates are not supported, write plain text"
-    } else if text.contains(char::is_control) {
-        "remove the control character (a newline or the like)"
-    } else {
+    if !text.contains(char::is_control) {
         return Ok(());
-    };
+    }
+    let fix = "remove the control character (a newline or the like)";
     Err(format!("bad {name}: {text:?} in route {}; {fix}", spec.id))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffer::Budget;
     use crate::sink::testing::{self, TIME};
     use crate::transport::HostPort;
     use proptest::prelude::*;
+    use std::sync::Arc;
+    use std::time::UNIX_EPOCH;
 
     fn container(hostname: &str, name: &str) -> Container {
         let (hostname, name) = (hostname.to_owned(), name.to_owned());
@@ -192,9 +337,11 @@ mod tests {
         Syslog {
             format,
             framing,
-            structured_data: NIL.to_owned(),
+            precision: Precision::Seconds,
+            structured_data: String::new(),
             append_tag: String::new(),
             host_hostname: None,
+            templates: None,
         }
     }
 
@@ -271,6 +418,21 @@ mod tests {
     }
 
     #[test]
+    fn a_template_cannot_forge_a_record_either() {
+        let options = [
+            ("append_tag", "%{.Source}\n<11>1"),
+            ("structured_data", "a@1 b=\"{{.Container.Name}}\n\""),
+        ];
+        let built = built("tcp", &options).unwrap_or_else(|error| panic!("{error}"));
+        let records = testing::encode(
+            &*built.sink,
+            &built.sink.prefix(&container("h", "w\nx"), Source::Stdout),
+            b"x\n",
+        );
+        assert_eq!(records.concat().iter().filter(|&&byte| byte == b'\n').count(), 1);
+    }
+
+    #[test]
     fn options_win_over_settings() {
         assert_eq!(head(&[]), "<14>1 T host web 42 - - x\n");
         assert_eq!(head(&[("syslog.format", "rfc3164")]), "<14>T host web[42]: x\n");
@@ -330,6 +492,44 @@ mod tests {
     }
 
     #[test]
+    fn the_time_is_as_fine_as_is_asked_for() {
+        let micros = TIME.replace('Z', ".000000Z");
+        for (transport, option, time) in
+            [("tcp", "", TIME), ("tcp", "micros", &*micros), ("udp", "seconds", TIME)]
+        {
+            for (name, text, tag, message) in [
+                ("x", "", "web", "line"),
+                ("syslog.data", "{{.Timestamp}}", "web", TIME),
+                ("syslog.tag", "{{.Data}}", "line", "line"),
+            ] {
+                let options = [("syslog.precision", option), (name, text)];
+                let built = built(transport, &options).unwrap_or_else(|error| panic!("{error}"));
+                let record = record(&*built.sink, &container("host", "web"), b"line\n");
+                let expected = format!("<14>1 {time} host {tag} 42 - - {message}\n");
+                assert_eq!(String::from_utf8_lossy(&record), expected, "{option} {name}");
+            }
+        }
+        // The user's own template is the user's.
+        let options = [("syslog.precision", "micros"), ("syslog.timestamp", "{{.Time.Unix}}")];
+        let built = built("tcp", &options).unwrap_or_else(|error| panic!("{error}"));
+        let record = record(&*built.sink, &container("host", "web"), b"line\n");
+        assert!(record.starts_with(b"<14>1 0 host web "), "{}", record.escape_ascii());
+    }
+
+    /// Structured data holds the tokens of some receivers.
+    #[test]
+    fn a_failing_template_of_structured_data_is_not_quoted() {
+        let options = [("structured_data", "{{index .Container.Args \"token@41058\"}}")];
+        let built = built("tcp", &options).unwrap_or_else(|error| panic!("{error}"));
+        let prefix = built.sink.prefix(&container("host", "web"), Source::Stdout);
+        let mut out = Outbox::new(Arc::new(Budget::new(1 << 20, 1)), usize::MAX);
+        built.sink.encode(&prefix, &Stamp::new(UNIX_EPOCH), Blocks::whole(b"x\n"), &mut out);
+        let complaint = out.take_complaint().unwrap_or_default();
+        assert!(complaint.starts_with("template: structured_data:1:"), "{complaint}");
+        assert!(complaint.contains("not shown") && !complaint.contains("token"), "{complaint}");
+    }
+
+    #[test]
     fn refusals_name_the_value_and_the_fix() {
         for (transport, options, error) in [
             ("pigeon", &[][..], "bad transport: \"pigeon\" in route 0; use one of udp, tcp, tls"),
@@ -340,13 +540,23 @@ mod tests {
             ),
             (
                 "tcp",
+                &[("syslog.precision", "ms")],
+                "syslog.precision: \"ms\" of route 0 is not a precision; write seconds or micros",
+            ),
+            (
+                "tcp",
                 &[("syslog.framing", "odd")],
                 "bad syslog.framing: \"odd\" in route 0; use tra",
             ),
             (
                 "tcp",
-                &[("append_tag", "{{.Data}}")],
-                "bad append_tag: \"{{.Data}}\" in route 0; temp",
+                &[("append_tag", "{{.Data")],
+                "bad SYSLOG setting of route 0: template: tag:1: unclosed action",
+            ),
+            (
+                "tcp",
+                &[("structured_data", "{{token@41058}}")],
+                "bad SYSLOG setting of route 0: template: structured_data:1: a mistake (not shown",
             ),
             (
                 "tcp",
@@ -372,7 +582,11 @@ mod tests {
         };
         let level = if source == Source::Stderr { 3 } else { 6 };
         let (tag, host) = (format!("{}{}", container.name, sink.append_tag), &container.hostname);
-        let (pri, pid, data) = (8 + level, container.pid, &sink.structured_data);
+        let (pri, pid) = (8 + level, container.pid);
+        let data = match &*sink.structured_data {
+            "" => "-".to_owned(),
+            elements => format!("[{elements}]"),
+        };
         let head = match sink.format {
             SyslogFormat::Rfc5424 => {
                 let (host, tag) = (clean(host, false, 255), clean(&tag, true, 48));
@@ -428,14 +642,15 @@ mod tests {
             line in "\\PC{0,100}",
         ) {
             let mut sink = syslog(SyslogFormat::Rfc5424, Framing::Traditional);
-            sink.structured_data = data.map_or(NIL.to_owned(), |data| format!("[{data}]"));
+            let written = data.as_ref().map_or(NIL.to_owned(), |data| format!("[{data}]"));
+            sink.structured_data = data.unwrap_or_default();
             let message = format!("{line}\n");
             let record = record(&sink, &container(&hostname, &name), message.as_bytes());
             let record = String::from_utf8(record).unwrap();
             let host: String = field::word(&hostname).chars().take(255).collect();
             let tag: String = name.chars().take(48).collect();
             prop_assert_eq!(parse(&record), Some([
-                "14", TIME, or_nil(&host), or_nil(&tag), "42", "-", &sink.structured_data, &message,
+                "14", TIME, or_nil(&host), or_nil(&tag), "42", "-", &written, &message,
             ]));
         }
     }

@@ -20,15 +20,21 @@ pub(super) fn delivery(spec: &RouteSpec, settings: &Settings) -> Result<Delivery
     Ok(match transport {
         "udp" => Delivery::Datagram(DatagramTarget::Udp(host_port(spec)?)),
         "tcp" => Delivery::Stream(StreamTarget::Tcp(host_port(spec)?)),
-        "tls" => {
-            let address = host_port(spec)?;
-            let config = tls::client_config(&settings.tls)
-                .map_err(|error| format!("no TLS for route {}: {error}", spec.id))?;
-            Delivery::Stream(StreamTarget::Tls(address, config))
-        }
+        "tls" => Delivery::Stream(secured(host_port(spec)?, spec, settings)?),
         "unix" => Delivery::Datagram(DatagramTarget::Unix(socket_path(spec)?)),
         other => return Err(bad_transport(spec, other, "use one of udp, tcp, tls, unix")),
     })
+}
+
+/// TLS to `address`.
+pub(super) fn secured(
+    address: HostPort,
+    spec: &RouteSpec,
+    settings: &Settings,
+) -> Result<StreamTarget, String> {
+    let config = tls::client_config(&settings.tls)
+        .map_err(|error| format!("no TLS for route {}: {error}", spec.id))?;
+    Ok(StreamTarget::Tls(address, config))
 }
 
 /// What to say of a transport that the adapter does not have; `fix` is what to do instead.
@@ -38,6 +44,17 @@ pub(super) fn bad_transport(spec: &RouteSpec, transport: &str, fix: &str) -> Str
 
 fn host_port(spec: &RouteSpec) -> Result<HostPort, String> {
     HostPort::parse(&spec.address).map_err(|error| format!("route {}: {error}", spec.id))
+}
+
+/// The same, of an adapter with a usual port.
+pub(super) fn host_or_port(spec: &RouteSpec, usual: u16) -> Result<HostPort, String> {
+    let address = spec.address.as_str();
+    let without = !address.is_empty() && (address.ends_with(']') || !address.contains(':'));
+    if !without {
+        return host_port(spec);
+    }
+    let whole = RouteSpec { address: format!("{address}:{usual}"), ..spec.clone() };
+    host_port(&whole)
 }
 
 fn socket_path(spec: &RouteSpec) -> Result<PathBuf, String> {

@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 use super::{Prefix, Sink};
 use crate::buffer::{Budget, Losses, Outbox};
 use crate::config::TlsSettings;
+use crate::lines::blocks::Blocks;
 use crate::route::{RouteSpec, Selector};
 use crate::stamp::Stamp;
 
@@ -48,7 +49,7 @@ pub(super) fn trusting(authority: &Path) -> TlsSettings {
 /// The records of `lines` at [`TIME`].
 pub(super) fn encode(sink: &dyn Sink, prefix: &Prefix, lines: &[u8]) -> Vec<Vec<u8>> {
     let mut out = Outbox::new(Arc::new(Budget::new(4 << 20, 1)), usize::MAX);
-    sink.encode(prefix, &Stamp::new(UNIX_EPOCH), lines, &mut out);
+    sink.encode(prefix, &Stamp::new(UNIX_EPOCH), Blocks::whole(lines), &mut out);
     drain(&mut out).0
 }
 

@@ -3,29 +3,34 @@
 //! TLS is rustls without its I/O: ciphertext goes through the same [`Stream`] as plain text, so
 //! both drivers carry it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::{ClientConfig, ClientConnection};
 
 use super::{HostPort, StreamTarget, resolve, tls};
 use crate::io::Driver;
-use crate::io::pool::{Lease, Pool};
+use crate::io::pool::{Lease, Pool, READ_MAX};
 use crate::io::stream::{Closer, Incoming, Stream};
+use crate::io::tick::Ticker;
 
 /// Plain text per TLS record (RFC 8446, section 5.1): the unit in which progress is known.
 const TLS_RECORD: usize = 16 * 1024;
 /// A handshake takes at most this long.
-const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection.
 pub struct Conn {
     stream: Stream,
     pool: Rc<Pool>,
-    tls: Option<Tls>,
+    /// Boxed: most connections have none, and there is one for each container.
+    tls: Option<Box<Tls>>,
+    /// Bytes written in all; over TLS, ciphertext.
+    written: Cell<u64>,
 }
 
 /// What rustls knows of a connection. Its cells are never borrowed across an await.
@@ -34,6 +39,20 @@ struct Tls {
     /// Ciphertext that was read and not yet decrypted, from this offset on: rustls decrypts no
     /// more than a little ahead of its reader.
     cipher: RefCell<Option<(Lease, usize)>>,
+    /// How much plain text was given to be sent when how much ciphertext was, for each TLS record
+    /// that is not known to be acknowledged.
+    marks: RefCell<VecDeque<Mark>>,
+    /// Plain text that was given to be sent.
+    plain: Cell<u64>,
+    /// How much of it is acknowledged.
+    acknowledged: Cell<u64>,
+}
+
+/// Where a TLS record ends, counted from the beginning of the connection.
+#[derive(Clone, Copy)]
+struct Mark {
+    cipher: u64,
+    plain: u64,
 }
 
 /// How far a write came.
@@ -52,11 +71,11 @@ impl Conn {
         match target {
             StreamTarget::Unix(path) => {
                 let stream = Stream::connect_unix(driver, path).await?;
-                Ok(Conn { stream, pool: Rc::clone(pool), tls: None })
+                Ok(Conn::new(stream, pool, None))
             }
             StreamTarget::Tcp(host) => {
                 let stream = connect(driver, host).await?;
-                Ok(Conn { stream, pool: Rc::clone(pool), tls: None })
+                Ok(Conn::new(stream, pool, None))
             }
             StreamTarget::Tls(host, config) => {
                 let stream = connect(driver, host).await?;
@@ -67,6 +86,10 @@ impl Conn {
         }
     }
 
+    fn new(stream: Stream, pool: &Rc<Pool>, tls: Option<Box<Tls>>) -> Conn {
+        Conn { stream, pool: Rc::clone(pool), tls, written: Cell::new(0) }
+    }
+
     fn secure(
         stream: Stream,
         host: &str,
@@ -75,8 +98,14 @@ impl Conn {
     ) -> io::Result<Conn> {
         let name = tls::server_name(host).map_err(io::Error::other)?;
         let session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
-        let tls = Tls { session: RefCell::new(session), cipher: RefCell::default() };
-        Ok(Conn { stream, pool: Rc::clone(pool), tls: Some(tls) })
+        let tls = Tls {
+            session: RefCell::new(session),
+            cipher: RefCell::default(),
+            marks: RefCell::default(),
+            plain: Cell::default(),
+            acknowledged: Cell::default(),
+        };
+        Ok(Conn::new(stream, pool, Some(Box::new(tls))))
     }
 
     /// The timer ends the handshake by shutting the socket down, never by dropping a read.
@@ -126,13 +155,7 @@ impl Conn {
         while tls.session.borrow().wants_write() {
             tls.session.borrow_mut().write_tls(&mut cipher)?;
         }
-        let mut from = 0;
-        while from < cipher.len() {
-            let (result, bytes) = self.stream.write(cipher, from).await;
-            cipher = bytes;
-            from += wrote(result)?;
-        }
-        Ok(())
+        self.write(cipher, 0).await.result
     }
 
     /// Waits for ciphertext; `false` at the end of the stream.
@@ -145,11 +168,30 @@ impl Conn {
 
     /// Waits for bytes; empty at the end of the stream. Must be awaited to its end.
     pub async fn read(&self) -> io::Result<Lease> {
-        let Some(tls) = &self.tls else { return self.stream.read(&self.pool).await };
+        self.read_some(READ_MAX).await
+    }
+
+    /// As [`Conn::read`], and takes no more than `most` bytes (at least 1 KiB) off a connection
+    /// without TLS.
+    pub async fn read_some(&self, most: usize) -> io::Result<Lease> {
+        let Some(tls) = &self.tls else { return self.stream.read_some(&self.pool, most).await };
         loop {
             let mut plain = self.pool.lease();
             tls.decrypt(&mut plain)?;
             self.flush_tls(tls).await?;
+            if !plain.is_empty() || !self.read_cipher(tls).await? {
+                return Ok(plain);
+            }
+        }
+    }
+
+    /// As [`Conn::read`], for a connection that another task sends over meanwhile: what TLS has to
+    /// say goes out with what is sent next, as two writes at a time would mix.
+    pub async fn read_beside_sends(&self) -> io::Result<Lease> {
+        let Some(tls) = &self.tls else { return self.stream.read(&self.pool).await };
+        loop {
+            let mut plain = self.pool.lease();
+            tls.decrypt(&mut plain)?;
             if !plain.is_empty() || !self.read_cipher(tls).await? {
                 return Ok(plain);
             }
@@ -188,54 +230,68 @@ impl Conn {
     /// Sends `bytes[from..]`, waiting as long as the peer makes it wait.
     pub async fn send(&self, bytes: Vec<u8>, from: usize) -> Sent {
         match &self.tls {
-            None => self.send_plain(bytes, from).await,
+            None => self.write(bytes, from).await,
             Some(tls) => self.send_secure(tls, bytes, from).await,
         }
     }
 
-    async fn send_plain(&self, mut bytes: Vec<u8>, from: usize) -> Sent {
+    /// Writes `bytes[from..]` as they are.
+    async fn write(&self, mut bytes: Vec<u8>, from: usize) -> Sent {
         let mut taken = 0;
         while from + taken < bytes.len() {
             let (result, lent) = self.stream.write(bytes, from + taken).await;
             bytes = lent;
             match wrote(result) {
-                Ok(n) => taken += n,
+                Ok(n) => {
+                    taken += n;
+                    self.written.set(self.written.get() + n as u64);
+                    self.pool.sent();
+                }
                 Err(error) => return Sent { bytes, taken, result: Err(error) },
             }
         }
         Sent { bytes, taken, result: Ok(()) }
     }
 
-    /// Encrypts all, then writes; `marks` says which plain text is out when how much of the
-    /// ciphertext is.
+    /// Encrypts all, then writes.
     async fn send_secure(&self, tls: &Tls, bytes: Vec<u8>, from: usize) -> Sent {
-        let encrypted = encrypt(&mut tls.session.borrow_mut(), &bytes[from..]);
-        let (mut cipher, mut marks) = match encrypted {
-            Ok(encrypted) => encrypted,
+        // Nobody may ask, and the marks of what is acknowledged are of no use.
+        self.acknowledged();
+        let cipher = match tls.encrypt(&bytes[from..], self.written.get()) {
+            Ok(cipher) => cipher,
             Err(error) => return Sent { bytes, taken: 0, result: Err(error) },
         };
-        let (mut written, mut taken) = (0, 0);
-        while written < cipher.len() {
-            let (result, lent) = self.stream.write(cipher, written).await;
-            cipher = lent;
-            match wrote(result) {
-                Ok(n) => written += n,
-                Err(error) => return Sent { bytes, taken, result: Err(error) },
-            }
-            while marks.front().is_some_and(|&(end, _)| end <= written) {
-                taken = marks.pop_front().map_or(taken, |(_, plain)| plain);
-            }
-        }
-        Sent { bytes, taken, result: Ok(()) }
+        let before = tls.plain.get() - (bytes.len() - from) as u64;
+        let result = self.write(cipher, 0).await.result;
+        let taken = tls.plain_until(self.written.get()).saturating_sub(before) as usize;
+        Sent { bytes, taken, result }
+    }
+
+    /// How many of the bytes that were sent the peer's host has acknowledged, all together. They
+    /// are in its kernel; that the peer reads them is not said.
+    pub fn acknowledged(&self) -> u64 {
+        let waiting = self.stream.unacknowledged() as u64;
+        let arrived = self.written.get().saturating_sub(waiting);
+        self.tls.as_ref().map_or(arrived, |tls| tls.acknowledge(arrived))
+    }
+
+    /// Takes note that something of what was sent has arrived.
+    pub fn arrived(&self) {
+        self.pool.sent();
     }
 
     /// Says goodbye in TLS' own words; plain streams have none.
-    pub async fn close(self) {
+    pub async fn close(&self) {
         if let Some(tls) = &self.tls {
             tls.session.borrow_mut().send_close_notify();
             // The records are out; a peer that is gone already needs no goodbye.
             let _ = self.flush_tls(tls).await;
         }
+    }
+
+    /// See [`Stream::pause`].
+    pub async fn pause(&self, ticker: &Ticker, length: Duration) {
+        self.stream.pause(ticker, length).await;
     }
 
     /// See [`Stream::breathe`].
@@ -269,6 +325,39 @@ fn wrote(result: io::Result<usize>) -> io::Result<usize> {
 }
 
 impl Tls {
+    /// Ciphertext of `plain`, whose first byte is to be written when `written` are.
+    fn encrypt(&self, plain: &[u8], written: u64) -> io::Result<Vec<u8>> {
+        let mut session = self.session.borrow_mut();
+        let mut cipher = Vec::with_capacity(plain.len() + plain.len() / 128 + 1024);
+        for record in plain.chunks(TLS_RECORD) {
+            session.writer().write_all(record)?;
+            while session.wants_write() {
+                session.write_tls(&mut cipher)?;
+            }
+            self.plain.set(self.plain.get() + record.len() as u64);
+            let mark = Mark { cipher: written + cipher.len() as u64, plain: self.plain.get() };
+            self.marks.borrow_mut().push_back(mark);
+        }
+        Ok(cipher)
+    }
+
+    /// Takes note that so much ciphertext has arrived; returns how much plain text that is.
+    fn acknowledge(&self, cipher: u64) -> u64 {
+        let mut marks = self.marks.borrow_mut();
+        while let Some(mark) = marks.front().filter(|mark| mark.cipher <= cipher) {
+            self.acknowledged.set(mark.plain);
+            marks.pop_front();
+        }
+        self.acknowledged.get()
+    }
+
+    /// How much plain text is in so much ciphertext.
+    fn plain_until(&self, cipher: u64) -> u64 {
+        let marks = self.marks.borrow();
+        let within = marks.partition_point(|mark| mark.cipher <= cipher);
+        within.checked_sub(1).map_or(self.acknowledged.get(), |last| marks[last].plain)
+    }
+
     /// Hands the ciphertext at hand to rustls as long as the handshake goes on; what follows is
     /// for [`Conn::read`].
     fn shake(&self) -> io::Result<()> {
@@ -312,22 +401,4 @@ impl Tls {
             session.process_new_packets().map_err(io::Error::other)?;
         }
     }
-}
-
-/// Ciphertext of `plain`, and marks `(end in ciphertext, end in plain)` per TLS record.
-type Encrypted = (Vec<u8>, VecDeque<(usize, usize)>);
-
-fn encrypt(tls: &mut ClientConnection, plain: &[u8]) -> io::Result<Encrypted> {
-    let mut cipher = Vec::with_capacity(plain.len() + plain.len() / 128 + 1024);
-    let mut marks = VecDeque::new();
-    let mut done = 0;
-    for record in plain.chunks(TLS_RECORD) {
-        tls.writer().write_all(record)?;
-        while tls.wants_write() {
-            tls.write_tls(&mut cipher)?;
-        }
-        done += record.len();
-        marks.push_back((cipher.len(), done));
-    }
-    Ok((cipher, marks))
 }

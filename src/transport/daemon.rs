@@ -3,19 +3,24 @@
 use std::fmt;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use nix::libc::{EMFILE, ENFILE};
 
 use super::StreamTarget;
 use super::conn::Conn;
 use crate::docker::http1::{self, Body, BodyDecoder, Head};
 use crate::docker::request::Api;
-use crate::io::Driver;
-use crate::io::pool::{Lease, Pool};
+use crate::io::pool::Pool;
 use crate::io::stream::Closer;
+use crate::io::tick::Ticker;
+use crate::io::{Driver, clock};
 
 /// Longest answer that is kept whole: the list of some ten thousand containers.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
+/// How much is read at a time while the head of an answer is looked for.
+const HEAD_READ: usize = 4 * 1024;
 /// Longest text of a refusal that is read.
 const REFUSAL_MAX: usize = 16 * 1024;
 /// How long a question (ping, list, inspect) may take. An engine under load, or one that is busy
@@ -25,6 +30,9 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a full queue of the daemon's socket is waited for, and how often it is tried.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
 const QUEUE_PAUSE: Duration = Duration::from_millis(5);
+
+/// How often it is said that no descriptors are left.
+const DESCRIPTORS_SAID: Duration = Duration::from_secs(60);
 
 /// Why the daemon gave no useful answer.
 #[derive(Debug)]
@@ -97,9 +105,8 @@ pub struct Streaming {
     decoder: BodyDecoder,
     /// The head of the answer.
     pub head: Head,
-    /// Bytes that were read together with the head.
-    early: Option<Lease>,
-    early_from: usize,
+    /// What was read of the body together with the head.
+    early: Vec<u8>,
     ended: bool,
 }
 
@@ -162,14 +169,18 @@ impl Daemon {
     /// Connects. When hundreds of containers are looked at at once, the queue of the daemon's
     /// socket may be full for a moment: EAGAIN, on a Unix socket.
     async fn connect(&self) -> io::Result<Conn> {
-        let patient_until = Instant::now() + QUEUE_PATIENCE;
+        let patient_until = clock::now() + QUEUE_PATIENCE;
         loop {
             match Conn::open(self.driver, &self.target, &self.pool).await {
                 Err(error)
                     if error.kind() == io::ErrorKind::WouldBlock
-                        && Instant::now() < patient_until =>
+                        && clock::now() < patient_until =>
                 {
                     tokio::time::sleep(QUEUE_PAUSE).await;
+                }
+                Err(error) if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) => {
+                    say_no_descriptors(&error);
+                    return Err(error);
                 }
                 result => return result,
             }
@@ -177,12 +188,26 @@ impl Daemon {
     }
 }
 
+/// That the daemon is away is said by who watches it; that nobody can ask it is said here, once a
+/// minute for all containers that wait for it.
+fn say_no_descriptors(error: &io::Error) {
+    static SAID: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.is_none_or(|at| clock::now() >= at + DESCRIPTORS_SAID) {
+        *said = Some(clock::now());
+        tracing::warn!(
+            "{error}: containers wait until they can be followed; each takes a descriptor: raise \
+             the limit of open files (ulimit -n, or docker run --ulimit nofile=65536)"
+        );
+    }
+}
+
 async fn open_over(conn: Conn, request: &[u8]) -> Result<Streaming, DaemonError> {
     conn.send(request.to_vec(), 0).await.result?;
-    let (head, early, early_from) = read_head(&conn).await?;
+    let (head, early) = read_head(&conn).await?;
     let decoder = BodyDecoder::new(head.body);
     let ended = matches!(head.body, Body::None | Body::Length(0));
-    let mut streaming = Streaming { conn, decoder, head, early: Some(early), early_from, ended };
+    let mut streaming = Streaming { conn, decoder, head, early, ended };
     if matches!(streaming.head.status, 101 | 200) {
         return Ok(streaming);
     }
@@ -198,16 +223,17 @@ async fn open_over(conn: Conn, request: &[u8]) -> Result<Streaming, DaemonError>
     Err(DaemonError::Refused { status, message: http1::error_message(status, &text) })
 }
 
-/// Reads the head; returns it with the lease that holds what came after it, from the offset on.
-async fn read_head(conn: &Conn) -> Result<(Head, Lease, usize), DaemonError> {
-    let mut lease = conn.read().await?;
+/// Reads the head; returns it with what came after it, which is little: a read buffer for each of
+/// hundreds of streams that begin at once would be most of what the program needs.
+async fn read_head(conn: &Conn) -> Result<(Head, Vec<u8>), DaemonError> {
+    let mut lease = conn.read_some(HEAD_READ).await?;
     loop {
         match http1::parse_head(&lease) {
-            Ok(Some((head, length))) => return Ok((head, lease, length)),
+            Ok(Some((head, length))) => return Ok((head, lease[length..].to_vec())),
             Ok(None) => {}
             Err(error) => return Err(DaemonError::Nonsense(error.to_string())),
         }
-        let more = conn.read().await?;
+        let more = conn.read_some(HEAD_READ).await?;
         if more.is_empty() {
             let text = "the connection ended before an answer came";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text).into());
@@ -225,14 +251,15 @@ impl Streaming {
         if self.ended {
             return Ok(false);
         }
-        let lease = match self.early.take() {
-            Some(early) if early.len() > self.early_from => early,
-            _ => {
-                self.early_from = 0;
-                self.conn.read().await?
-            }
+        let early = std::mem::take(&mut self.early);
+        let lease;
+        let bytes: &[u8] = if early.is_empty() {
+            lease = self.conn.read().await?;
+            &lease
+        } else {
+            &early
         };
-        if lease.is_empty() {
+        if bytes.is_empty() {
             self.ended = true;
             self.decoder.finish().map_err(|e| {
                 DaemonError::Unreachable(io::Error::new(
@@ -242,7 +269,7 @@ impl Streaming {
             })?;
             return Ok(false);
         }
-        let mut rest = &lease[self.early_from..];
+        let mut rest = bytes;
         while !rest.is_empty() && !self.ended {
             let decoded = self
                 .decoder
@@ -255,6 +282,11 @@ impl Streaming {
             self.ended = decoded.done;
         }
         Ok(!self.ended)
+    }
+
+    /// See [`Stream::pause`](crate::io::stream::Stream::pause).
+    pub async fn pause(&self, ticker: &Ticker, length: Duration) {
+        self.conn.pause(ticker, length).await;
     }
 
     /// Lets other tasks run.

@@ -7,7 +7,8 @@
 use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::time::{Duration, Instant};
+use std::rc::Rc;
+use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
 use socket2::SockRef;
@@ -15,9 +16,11 @@ use tokio::io::unix::AsyncFd;
 
 use super::link::{Action, Event, Link};
 use super::queue::Queue;
+use super::stream::Protocol;
 use super::{DatagramTarget, Shore, StreamTarget, resolve, stream};
 use crate::buffer::Chunk;
-use crate::io::fd::watched;
+use crate::io::clock;
+use crate::sys::fd::watched;
 
 /// Datagrams per system call.
 const BATCH: usize = 64;
@@ -36,7 +39,7 @@ pub async fn deliver(shore: &Shore, target: &DatagramTarget, queue: &Queue) {
     let mut link = Link::new(shore.seed);
     let mut socket = None;
     let mut opened = 0u64;
-    let mut now = Instant::now();
+    let mut now = clock::now();
     while !queue.is_done() {
         match (link.poll(now), socket.take()) {
             (Action::Ready, Some(open)) => match serve(&open, queue).await {
@@ -45,7 +48,7 @@ pub async fn deliver(shore: &Shore, target: &DatagramTarget, queue: &Queue) {
                     socket = Some(connect(target).await.map_or(open, Socket::trusted));
                 }
                 Ok(()) => {}
-                Err(error) => link.handle(Event::Failed(error.to_string()), Instant::now()),
+                Err(error) => link.handle(Event::Failed(error.to_string()), clock::now()),
             },
             (Action::Wait(until), _) => {
                 now = queue.pause(until).await;
@@ -56,28 +59,28 @@ pub async fn deliver(shore: &Shore, target: &DatagramTarget, queue: &Queue) {
                     queue.counters.reconnects.add(u64::from(opened > 0));
                     opened += 1;
                     socket = Some(open);
-                    link.handle(Event::Connected, Instant::now());
+                    link.handle(Event::Connected, clock::now());
                 }
                 Err(error) if error.raw_os_error() == Some(nix::libc::EPROTOTYPE) => {
                     if let DatagramTarget::Unix(path) = target {
                         let target = StreamTarget::Unix(path.clone());
-                        return stream::deliver(shore, &target, queue).await;
+                        return stream::deliver(shore, &target, Protocol::Plain, queue).await;
                     }
-                    link.handle(Event::Failed(error.to_string()), Instant::now());
+                    link.handle(Event::Failed(error.to_string()), clock::now());
                 }
-                Err(error) => link.handle(Event::Failed(error.to_string()), Instant::now()),
+                Err(error) => link.handle(Event::Failed(error.to_string()), clock::now()),
             },
         }
         queue.counters.connected.set(u64::from(socket.is_some()));
         super::say(&mut link, queue);
-        now = Instant::now();
+        now = clock::now();
     }
     queue.counters.connected.set(0);
 }
 
 /// A connected socket.
 struct Socket {
-    fd: AsyncFd<OwnedFd>,
+    fd: AsyncFd<Rc<OwnedFd>>,
     /// Whether the peer's host may answer, later, that nobody listens.
     answers: bool,
     /// Whether that is to be found out before more is sent.
@@ -112,14 +115,14 @@ async fn connect(target: &DatagramTarget) -> io::Result<Socket> {
         }
     };
     SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER)?;
-    Ok(Socket { fd: watched(socket)?, answers, doubt: Cell::new(answers) })
+    Ok(Socket { fd: watched(Rc::new(socket))?, answers, doubt: Cell::new(answers) })
 }
 
 /// Sends until the socket fails (`Err`), the queue is done or the name should be looked up again.
 async fn serve(socket: &Socket, queue: &Queue) -> io::Result<()> {
-    let until = Instant::now() + RESOLVE_EVERY;
+    let until = clock::now() + RESOLVE_EVERY;
     let mut headers = MultiHeaders::preallocate(BATCH, None);
-    while !queue.is_done() && Instant::now() < until {
+    while !queue.is_done() && clock::now() < until {
         let Some(mut chunk) = queue.take() else {
             let _ = tokio::time::timeout_at(until.into(), queue.wait()).await;
             continue;
@@ -163,12 +166,15 @@ async fn send_all(
                     }
                 }
                 let bytes = chunk.pending_records().take(count).map(<[u8]>::len).sum();
-                queue.delivered(chunk.deliver(bytes), bytes);
+                // By their number: a datagram may be empty.
+                chunk.deliver_records(count);
+                queue.delivered(count, bytes);
                 socket.doubt.set(socket.answers && count < batch);
             }
             Ok(Err(error)) if error.raw_os_error() == Some(nix::libc::EMSGSIZE) => {
                 let bytes = chunk.pending_records().take(1).map(<[u8]>::len).sum();
-                queue.refused(chunk.deliver(bytes));
+                chunk.deliver_records(1);
+                queue.refused(1, bytes);
             }
             Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
             Ok(Err(error)) => return Err(error),

@@ -120,6 +120,8 @@ enum State {
 struct Trouble {
     since: Instant,
     failures: u64,
+    /// The latest.
+    reason: String,
 }
 
 impl Link {
@@ -168,6 +170,12 @@ impl Link {
         self.notice.take()
     }
 
+    /// Why there is no connection, if the last attempt failed or the last connection broke.
+    pub fn trouble(&self) -> Option<&str> {
+        let is_up = matches!(self.state, State::Up { .. });
+        self.trouble.as_ref().filter(|_| !is_up).map(|trouble| &*trouble.reason)
+    }
+
     fn connected(&mut self, now: Instant) {
         if matches!(self.state, State::Up { .. }) {
             return;
@@ -192,8 +200,10 @@ impl Link {
             }
             State::Idle | State::Connecting { .. } => false,
         };
-        let trouble = self.trouble.get_or_insert(Trouble { since: now, failures: 0 });
+        let new = || Trouble { since: now, failures: 0, reason: String::new() };
+        let trouble = self.trouble.get_or_insert_with(new);
         trouble.failures += 1;
+        trouble.reason.clone_from(&reason);
         self.state = State::Waiting { until: now + self.jitter.pause(trouble.failures) };
 
         let (failures, since) = (trouble.failures, now.saturating_duration_since(trouble.since));
@@ -224,12 +234,22 @@ fn pause_max(failures: u64) -> Duration {
 
 /// Random numbers that need not be good, only different from link to link (SplitMix64).
 #[derive(Debug)]
-struct Jitter(u64);
+pub struct Jitter(u64);
 
 impl Jitter {
+    /// Different seeds give different pauses.
+    pub fn new(seed: u64) -> Jitter {
+        Jitter(seed)
+    }
+
     /// Equal jitter: between half and all of the longest pause.
     fn pause(&mut self, failures: u64) -> Duration {
-        let half = pause_max(failures) / 2;
+        self.half_to_all(pause_max(failures))
+    }
+
+    /// Between half of `most` and all of it.
+    pub fn half_to_all(&mut self, most: Duration) -> Duration {
+        let half = most / 2;
         half + half.mul_f64(self.next() as f64 / u64::MAX as f64)
     }
 
@@ -263,22 +283,123 @@ impl Warner {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+/// What a link may do, told naively from its history. In test and fuzz builds only.
+#[cfg(any(test, fuzzing))]
+pub mod naive {
+    use std::time::{Duration, Instant};
 
-    use super::*;
+    use super::{
+        ATTEMPT_TIMEOUT, Action, BACKOFF_MAX, BACKOFF_MIN, Event, Link, Notice, SAY_EVERY,
+        STABLE_AFTER,
+    };
 
-    fn failed() -> Event {
-        Event::Failed("refused".to_owned())
+    /// What happens to a link.
+    #[derive(Clone, Copy, Debug)]
+    pub enum Op {
+        /// It is asked what to do.
+        Poll,
+        /// It hears that the connection stands.
+        Connected,
+        /// It hears of a failure.
+        Failed,
     }
 
-    fn secs(n: u64) -> Duration {
-        Duration::from_secs(n)
+    /// How many failures in a row there were, when the last one was, and what the user was told.
+    #[derive(Debug, Default)]
+    struct Model {
+        up_since: Option<Instant>,
+        attempt_since: Option<Instant>,
+        failed_at: Option<Instant>,
+        in_a_row: u64,
+        told_down: bool,
+        told_at: Option<Instant>,
+    }
+
+    impl Model {
+        fn fail(&mut self, now: Instant) {
+            let waiting = self.up_since.or(self.attempt_since).is_none();
+            if waiting && self.failed_at.is_some() {
+                return;
+            }
+            if self.up_since.is_some_and(|since| now - since >= STABLE_AFTER) {
+                self.in_a_row = 0;
+            }
+            (self.up_since, self.attempt_since) = (None, None);
+            (self.failed_at, self.in_a_row) = (Some(now), self.in_a_row + 1);
+        }
+
+        fn earliest(&self) -> Option<Instant> {
+            let ceiling = (1..self.in_a_row).fold(BACKOFF_MIN, |d, _| (d * 2).min(BACKOFF_MAX));
+            self.failed_at.map(|at| at + ceiling / 2)
+        }
+
+        fn poll(&mut self, link: &mut Link, now: Instant) {
+            if self.attempt_since.is_some_and(|at| now >= at + ATTEMPT_TIMEOUT) {
+                self.fail(now);
+            }
+            match link.poll(now) {
+                Action::Ready => assert!(self.up_since.is_some()),
+                Action::Wait(until) => {
+                    assert!(self.up_since.is_none());
+                    assert!(until > now && until <= now + ATTEMPT_TIMEOUT);
+                }
+                Action::Connect => {
+                    assert!(self.up_since.is_none());
+                    assert!(self.attempt_since.is_none(), "two attempts at once");
+                    assert!(self.earliest().is_none_or(|at| now >= at), "too early");
+                    self.attempt_since = Some(now);
+                }
+            }
+        }
+
+        fn hear(&mut self, notice: Option<Notice>, now: Instant) {
+            match notice {
+                None => {}
+                Some(Notice::Recovered { .. }) => {
+                    assert!(self.told_down);
+                    self.told_down = false;
+                }
+                Some(Notice::Down { .. }) => {
+                    assert_eq!(self.in_a_row, 1);
+                    (self.told_down, self.told_at) = (true, Some(now));
+                }
+                Some(Notice::StillDown { .. }) => {
+                    assert!(self.told_at.is_some_and(|at| now - at >= SAY_EVERY));
+                    (self.told_down, self.told_at) = (true, Some(now));
+                }
+            }
+            assert!(self.up_since.is_none() || !self.told_down);
+        }
+    }
+
+    /// Panics unless a link to which all this happens, each after so many milliseconds, connects
+    /// never early, never twice at once and in the end, and tells the user so.
+    pub fn walk(seed: u64, ops: impl IntoIterator<Item = (u64, Op)>) {
+        let (mut link, mut model) = (Link::new(seed), Model::default());
+        let mut now = Instant::now();
+        for (step, op) in ops {
+            now += Duration::from_millis(step);
+            match op {
+                Op::Connected => {
+                    link.handle(Event::Connected, now);
+                    model.up_since.get_or_insert(now);
+                    model.attempt_since = None;
+                }
+                Op::Failed => {
+                    link.handle(Event::Failed("refused".to_owned()), now);
+                    model.fail(now);
+                }
+                Op::Poll => model.poll(&mut link, now),
+            }
+            model.hear(link.notice(), now);
+        }
+        // Whatever came before, it connects soon.
+        link.handle(Event::Failed("refused".to_owned()), now);
+        assert!(until_connect(&mut link, now) - now <= BACKOFF_MAX, "stuck");
     }
 
     /// Lets the link wait until it connects; returns when that is.
-    fn until_connect(link: &mut Link, mut now: Instant) -> Instant {
+    pub(super) fn until_connect(link: &mut Link, mut now: Instant) -> Instant {
         for _ in 0..3 {
             match link.poll(now) {
                 Action::Connect => return now,
@@ -287,6 +408,22 @@ mod tests {
             }
         }
         panic!("no attempt")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::naive::{self, Op, until_connect};
+    use super::*;
+
+    fn failed() -> Event {
+        Event::Failed("refused".to_owned())
+    }
+
+    fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
     }
 
     #[test]
@@ -393,108 +530,16 @@ mod tests {
         assert_eq!(link.notice(), None);
     }
 
-    #[derive(Clone, Copy, Debug)]
-    enum Op {
-        Poll,
-        Connected,
-        Failed,
-    }
-
     fn ops() -> impl Strategy<Value = Vec<(u64, Op)>> {
         let op = prop_oneof![Just(Op::Poll), Just(Op::Connected), Just(Op::Failed)];
         let step = prop_oneof![Just(0), 1..300_u64, 300..8000_u64, 8000..40_000_u64];
         proptest::collection::vec((step, op), 0..200)
     }
 
-    /// What the link may do, told naively from the history: how many failures in a row there
-    /// were, and when the last one was.
-    #[derive(Default)]
-    struct Model {
-        up_since: Option<Instant>,
-        attempt_since: Option<Instant>,
-        failed_at: Option<Instant>,
-        in_a_row: u64,
-    }
-
-    impl Model {
-        fn fail(&mut self, now: Instant) {
-            let waiting = self.up_since.or(self.attempt_since).is_none();
-            if waiting && self.failed_at.is_some() {
-                return;
-            }
-            if self.up_since.is_some_and(|since| now - since >= STABLE_AFTER) {
-                self.in_a_row = 0;
-            }
-            *self = Model { failed_at: Some(now), in_a_row: self.in_a_row + 1, ..Model::default() };
-        }
-
-        fn earliest(&self) -> Option<Instant> {
-            let ceiling = (1..self.in_a_row).fold(BACKOFF_MIN, |d, _| (d * 2).min(BACKOFF_MAX));
-            self.failed_at.map(|at| at + ceiling / 2)
-        }
-    }
-
     proptest! {
         #[test]
         fn never_early_never_stuck(seed: u64, ops in ops()) {
-            let mut link = Link::new(seed);
-            let mut model = Model::default();
-            let mut now = Instant::now();
-            let (mut told_down, mut told_at) = (false, None::<Instant>);
-            for (step, op) in ops {
-                now += Duration::from_millis(step);
-                match op {
-                    Op::Connected => {
-                        link.handle(Event::Connected, now);
-                        model.up_since.get_or_insert(now);
-                        model.attempt_since = None;
-                    }
-                    Op::Failed => {
-                        link.handle(failed(), now);
-                        model.fail(now);
-                    }
-                    Op::Poll => {
-                        if model.attempt_since.is_some_and(|at| now >= at + ATTEMPT_TIMEOUT) {
-                            model.fail(now);
-                        }
-                        match link.poll(now) {
-                            Action::Ready => prop_assert!(model.up_since.is_some()),
-                            Action::Wait(until) => {
-                                prop_assert!(model.up_since.is_none());
-                                prop_assert!(until > now && until <= now + ATTEMPT_TIMEOUT);
-                            }
-                            Action::Connect => {
-                                prop_assert!(model.up_since.is_none());
-                                prop_assert!(model.attempt_since.is_none());
-                                prop_assert!(model.earliest().is_none_or(|at| now >= at));
-                                model.attempt_since = Some(now);
-                            }
-                        }
-                    }
-                }
-                match link.notice() {
-                    None => {}
-                    Some(Notice::Recovered { .. }) => {
-                        prop_assert!(told_down);
-                        told_down = false;
-                    }
-                    Some(Notice::Down { .. }) => {
-                        prop_assert_eq!(model.in_a_row, 1);
-                        (told_down, told_at) = (true, Some(now));
-                    }
-                    Some(Notice::StillDown { .. }) => {
-                        prop_assert!(told_at.is_some_and(|at| now - at >= SAY_EVERY));
-                        (told_down, told_at) = (true, Some(now));
-                    }
-                }
-                if model.up_since.is_some() {
-                    prop_assert!(!told_down);
-                }
-            }
-            // Whatever came before, it connects soon.
-            link.handle(failed(), now);
-            let next = until_connect(&mut link, now);
-            prop_assert!(next - now <= BACKOFF_MAX);
+            naive::walk(seed, ops);
         }
 
         #[test]

@@ -3,7 +3,8 @@
 //! [`link`] is a pure state machine (connect, backoff, give time); [`tls`] makes rustls'
 //! configuration from the settings; [`conn`] is a byte stream with or without TLS, [`daemon`] the
 //! requests to the daemon over one; [`stream`], [`datagram`] and [`terminal`] move the chunks of a
-//! [`queue`] to the receiver.
+//! [`queue`] to the receiver ([`relp`] to one that answers), [`webhook`] to a thread of its own,
+//! which takes its time, and [`viewer`] to the HTTP side, whose clients may take none.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -11,16 +12,20 @@ use std::sync::Arc;
 
 use crate::io::Driver;
 use crate::io::pool::Pool;
+use stream::Protocol;
 
 pub mod conn;
 pub mod daemon;
 pub mod datagram;
 pub mod link;
 pub mod queue;
+pub mod relp;
 pub mod resolve;
 pub mod stream;
 pub mod terminal;
 pub mod tls;
+pub mod viewer;
+pub mod webhook;
 
 /// The largest payload of a UDP datagram over IPv4: 65,535 less the IP and UDP headers.
 pub const UDP_PAYLOAD_MAX: usize = 65_507;
@@ -32,8 +37,14 @@ pub enum Delivery {
     Terminal,
     /// Over a byte stream.
     Stream(StreamTarget),
+    /// Over a byte stream, to a receiver that answers each record: RELP.
+    Relp(StreamTarget),
     /// One record per datagram.
     Datagram(DatagramTarget),
+    /// Put together to messages for a webhook, elsewhere.
+    Webhook(Arc<webhook::Desk>),
+    /// To a client of `/logs`, by the HTTP side.
+    Viewer(Arc<viewer::Entrance>),
 }
 
 impl Delivery {
@@ -41,8 +52,22 @@ impl Delivery {
     pub fn record_max(&self) -> usize {
         match self {
             Delivery::Datagram(_) => UDP_PAYLOAD_MAX,
-            Delivery::Terminal | Delivery::Stream(_) => usize::MAX,
+            Delivery::Terminal
+            | Delivery::Stream(_)
+            | Delivery::Relp(_)
+            | Delivery::Webhook(_)
+            | Delivery::Viewer(_) => usize::MAX,
         }
+    }
+
+    /// Whether records may wait on the disk on their way.
+    pub fn may_be_spooled(&self) -> bool {
+        matches!(self, Delivery::Stream(_) | Delivery::Relp(_) | Delivery::Datagram(_))
+    }
+
+    /// Whether records are left out rather than waited with: who looks on holds up nobody.
+    pub fn is_for_viewer(&self) -> bool {
+        matches!(self, Delivery::Viewer(_))
     }
 }
 
@@ -71,10 +96,14 @@ pub struct Shore {
 impl DeliveryTask {
     /// Delivers until the queue is closed and empty, or given up.
     pub async fn run(self, shore: Shore) {
+        let queue = &*self.queue;
         match self.delivery {
-            Delivery::Terminal => terminal::deliver(&self.queue).await,
-            Delivery::Stream(target) => stream::deliver(&shore, &target, &self.queue).await,
-            Delivery::Datagram(target) => datagram::deliver(&shore, &target, &self.queue).await,
+            Delivery::Terminal => terminal::deliver(queue).await,
+            Delivery::Stream(to) => stream::deliver(&shore, &to, Protocol::Plain, queue).await,
+            Delivery::Relp(to) => stream::deliver(&shore, &to, Protocol::Relp, queue).await,
+            Delivery::Datagram(to) => datagram::deliver(&shore, &to, queue).await,
+            Delivery::Webhook(desk) => webhook::hand_over(&desk, queue).await,
+            Delivery::Viewer(entrance) => viewer::hand_over(&entrance, queue).await,
         }
     }
 }
@@ -121,6 +150,7 @@ pub struct HostPort {
 
 /// Tells the user what there is to tell of a link.
 fn say(link: &mut link::Link, queue: &queue::Queue) {
+    queue.counters.trouble.set(link.trouble());
     match link.notice() {
         Some(recovered @ link::Notice::Recovered { .. }) => {
             tracing::info!(route = queue.name, "{recovered}");

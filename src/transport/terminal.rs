@@ -15,13 +15,14 @@ use super::queue::Queue;
 
 /// Set when standard output has no reader any more (`logchute | head`).
 static CLOSED: AtomicBool = AtomicBool::new(false);
+static CLOSED_BELL: Notify = Notify::const_new();
 
 /// How long to wait before writing again to an output that someone else made non-blocking.
 const NAP: Duration = Duration::from_millis(10);
 
-/// Whether standard output has no reader any more.
-pub fn is_closed() -> bool {
-    CLOSED.load(Relaxed)
+/// Waits until standard output has no reader any more. One caller at a time is told.
+pub async fn closed() {
+    CLOSED_BELL.notified().await;
 }
 
 /// Writes `queue` to standard output until it is done.
@@ -44,7 +45,7 @@ pub async fn deliver(queue: &Queue) {
         queue.delivered(records, before - chunk.pending().len());
         if let Err(error) = written.result {
             let left = chunk.pending().len();
-            queue.refused(chunk.deliver(left));
+            queue.refused(chunk.deliver(left), left);
             fail(queue, &error);
         }
         queue.put_back(chunk);
@@ -56,6 +57,7 @@ pub async fn deliver(queue: &Queue) {
 fn fail(queue: &Queue, error: &io::Error) {
     if !CLOSED.swap(true, Relaxed) {
         tracing::warn!(route = queue.name, "standard output: {error}");
+        CLOSED_BELL.notify_one();
     }
 }
 

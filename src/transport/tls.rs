@@ -251,19 +251,25 @@ pub enum Peer {
     Receiver,
     /// The daemon: `DOCKER_CERT_PATH`, `DOCKER_HOST`.
     Daemon,
+    /// A webhook: `LOGSPOUT_TLS_*`, and its URL.
+    Webhook,
 }
 
 impl Peer {
     fn authorities(self) -> &'static str {
         match self {
-            Peer::Receiver => "add the PEM file of that authority to LOGSPOUT_TLS_CA_CERTS",
+            Peer::Receiver | Peer::Webhook => {
+                "add the PEM file of that authority to LOGSPOUT_TLS_CA_CERTS"
+            }
             Peer::Daemon => "put that authority into ca.pem in DOCKER_CERT_PATH",
         }
     }
 
     fn client_pair(self) -> &'static str {
         match self {
-            Peer::Receiver => "LOGSPOUT_TLS_CLIENT_CERT and LOGSPOUT_TLS_CLIENT_KEY",
+            Peer::Receiver | Peer::Webhook => {
+                "LOGSPOUT_TLS_CLIENT_CERT and LOGSPOUT_TLS_CLIENT_KEY"
+            }
             Peer::Daemon => "cert.pem and key.pem in DOCKER_CERT_PATH",
         }
     }
@@ -271,6 +277,7 @@ impl Peer {
     fn plain_text(self) -> &'static str {
         match self {
             Peer::Receiver => "use its TLS port, or tcp instead of tls in the route",
+            Peer::Webhook => "give the https address of the webhook",
             Peer::Daemon => {
                 "use its TLS port (mostly 2376) in DOCKER_HOST, or no DOCKER_TLS_VERIFY"
             }

@@ -16,10 +16,13 @@ talker repeat TEXT N        TEXT, N times, one a line
 talker long BYTES           one line of so many bytes, newline included
 talker binary               all 256 byte values, newline last, between two lines of text
 talker tick MS              numbered lines for ever, one each MS milliseconds
+talker traces MS            a numbered line and, on standard error, the stack trace of a Java program
+                            with its number, for ever; MS milliseconds after each of its lines
 talker silent SECS          nothing, for so long
 options: --prefix P (@t)  --bytes B (64, a line's length, newline included)
   --stderr-every K (every Kth line to standard error)  --delay-us D (after each line)
   --rate LPS (lines a second)  --linewise (one write a line)  --first N (first number, 1)
+  --hex (number in hexadecimal, right behind the prefix)
   --unterminated (no newline after the last)  --sleep-first MS  --sleep-last MS
   --fail (exit code 3)
 ";
@@ -37,6 +40,7 @@ struct Options {
     delay: Duration,
     rate: u64,
     linewise: bool,
+    hex: bool,
     first: u64,
     unterminated: bool,
     sleep_first: Duration,
@@ -52,6 +56,7 @@ fn options(args: &[String]) -> Result<Options, String> {
         delay: Duration::ZERO,
         rate: 0,
         linewise: false,
+        hex: false,
         first: 1,
         unterminated: false,
         sleep_first: Duration::ZERO,
@@ -62,6 +67,7 @@ fn options(args: &[String]) -> Result<Options, String> {
     while let Some(name) = args.next() {
         match name.as_str() {
             "--linewise" => o.linewise = true,
+            "--hex" => o.hex = true,
             "--unterminated" => o.unterminated = true,
             "--fail" => o.fail = true,
             "--prefix" => o.prefix = args.next().ok_or("--prefix needs a value")?.clone(),
@@ -93,7 +99,8 @@ fn number(text: Option<&String>) -> Result<u64, String> {
 fn put_line(buffer: &mut Vec<u8>, o: &Options, n: u64) {
     let begin = buffer.len();
     buffer.extend_from_slice(o.prefix.as_bytes());
-    buffer.extend_from_slice(format!(" {n:08} ").as_bytes());
+    let number = if o.hex { format!("{n:08x} ") } else { format!(" {n:08} ") };
+    buffer.extend_from_slice(number.as_bytes());
     let left = (o.bytes.saturating_sub(1)).saturating_sub(buffer.len() - begin);
     buffer.extend(PADDING.iter().cycle().take(left));
     buffer.push(b'\n');
@@ -166,6 +173,27 @@ fn tick(every: Duration, o: &Options) -> io::Result<()> {
     Ok(())
 }
 
+fn traces(pause: Duration, o: &Options) -> io::Result<()> {
+    for n in o.first.. {
+        let mut line = Vec::new();
+        put_line(&mut line, o, n);
+        io::stdout().lock().write_all(&line)?;
+        for text in [
+            format!("java.lang.IllegalStateException: {} {n:08}\n", o.prefix),
+            "\tat com.acme.Orders.open(Orders.java:42)\n".into(),
+            "\tat com.acme.Api.get(Api.java:17) ~[app.jar:1.4.2]\n".into(),
+            "\tSuppressed: java.io.IOException: close failed\n".into(),
+            "\t\tat com.acme.Pool.close(Pool.java:9)\n\t\t... 2 more\n".into(),
+            "Caused by: java.sql.SQLException: connection refused\n".into(),
+            "\tat org.postgresql.Driver.connect(Driver.java:297)\n\t... 12 more\n".into(),
+        ] {
+            io::stderr().lock().write_all(text.as_bytes())?;
+            sleep(pause);
+        }
+    }
+    Ok(())
+}
+
 fn binary() -> io::Result<()> {
     let mut all = b"before\n".to_vec();
     all.extend((0..=255u8).filter(|&b| b != b'\n'));
@@ -192,6 +220,7 @@ fn numbered(command: &str, args: &[String]) -> Result<(), String> {
             })
         }
         "tick" => tick(Duration::from_millis(count), &o),
+        "traces" => traces(Duration::from_millis(count), &o),
         _ => lines(count, &o).map(drop),
     };
     told.map_err(|e| e.to_string())?;
@@ -206,7 +235,7 @@ fn run(args: &[String]) -> Result<(), String> {
     let command = args.first().map_or("", String::as_str);
     let rest = args.get(1..).unwrap_or_default();
     match command {
-        "lines" | "timed" | "tick" => return numbered(command, rest),
+        "lines" | "timed" | "tick" | "traces" => return numbered(command, rest),
         "repeat" => {
             let text = rest.first().ok_or("repeat needs a text")?;
             let count = number(rest.get(1))?;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 /// What the talker's padding repeats (`tests/programs/talker.rs`).
-const PADDING: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+pub(crate) const PADDING: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
 /// What one talker was asked to write.
 #[derive(Clone, Copy, Debug)]

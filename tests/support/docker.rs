@@ -5,12 +5,15 @@
 //! next one. The second daemon lives in its own network namespace: beside the first, even with
 //! `--bridge=none`, it would delete the first one's bridge.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
 
 use super::process::{Process, alive, is_root, signal};
 use super::{say, skipped, wait_until};
@@ -53,7 +56,8 @@ impl Docker {
         self.socket.as_ref().map(|s| format!("unix://{}", s.display()))
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    /// The command `docker ARGS` for this engine.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("docker");
         if let Some(host) = self.host() {
             command.args(["-H", &host]);
@@ -71,6 +75,24 @@ impl Docker {
     /// Runs `docker ARGS`, which must succeed.
     pub(crate) fn run(&self, args: &[&str]) -> String {
         self.try_run(args).unwrap_or_else(|e| panic!("docker {args:?}: {e}"))
+    }
+
+    /// Asks the engine without its tool, which takes longer to start than a container: the answer,
+    /// which must be a good one.
+    pub(crate) fn api(&self, request: &str, body: &str) -> String {
+        let socket = self.socket.as_deref().unwrap_or(Path::new("/var/run/docker.sock"));
+        let mut engine = UnixStream::connect(socket).unwrap();
+        let length = body.len();
+        let head = format!(
+            "{request} HTTP/1.0\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        engine.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        engine.read_to_string(&mut answer).unwrap();
+        let good = answer.split(' ').nth(1).is_some_and(|status| status.starts_with('2'));
+        assert!(good, "{request}: {answer}");
+        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
     }
 
     /// Removes containers and images of test processes that are no more.
@@ -353,6 +375,20 @@ impl SecondDaemon {
         let ended = daemon.ended();
         assert!(up && ended.is_none(), "the second dockerd: {ended:?}: {}", daemon.stderr());
         self.daemon = Some(daemon);
+    }
+
+    /// Does `work` on a thread that is in the daemon's network, as containers with `--network host`
+    /// are. What it binds stays there.
+    pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let daemon = self.daemon.as_ref().expect("the second dockerd runs");
+        let network = std::fs::File::open(format!("/proc/{}/ns/net", daemon.pid())).unwrap();
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(move || {
+                setns(network, CloneFlags::CLONE_NEWNET).unwrap();
+                work()
+            });
+            inside.join().unwrap()
+        })
     }
 
     /// Ends the daemon by SIGTERM and waits for it. Its containers end too, unless live-restore.

@@ -153,6 +153,8 @@ struct State {
     requests: Vec<Request>,
     faults: HashMap<Ask, Fault>,
     nanos: u128,
+    /// How far its clock is ahead of ours, in nanoseconds.
+    ahead: i64,
 }
 
 impl State {
@@ -167,9 +169,10 @@ impl State {
         self.find(id).unwrap_or_else(|| panic!("the scripted engine has no container {id}"))
     }
 
-    /// A time later than all before it, and not before the wall clock's.
+    /// A time later than all before it, and not before what the clock shows.
     fn tick(&mut self) -> u128 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let now = now.saturating_add_signed(self.ahead.into());
         self.nanos = now.max(self.nanos + 1000);
         self.nanos
     }
@@ -191,6 +194,11 @@ impl Engine {
         let mut engine = Engine { folder, state, down, accepting: None };
         engine.up();
         engine
+    }
+
+    /// From now on its clock is so many nanoseconds ahead of ours.
+    pub(crate) fn set_clock(&self, ahead: i64) {
+        self.state().ahead = ahead;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -263,9 +271,33 @@ impl Engine {
         state.nanos = nanos;
     }
 
+    /// The container's log is rotated: only the newest `kept` messages are left.
+    pub(crate) fn rotate(&self, id: &str, kept: usize) {
+        let mut state = self.state();
+        let log = &mut state.must_find(id).log;
+        log.drain(..log.len().saturating_sub(kept));
+    }
+
+    /// The container writes `data`, and only the log gets it: whoever is attached is attached to an
+    /// earlier run.
+    pub(crate) fn log(&self, id: &str, stream: Stream, data: &[u8]) {
+        let mut state = self.state();
+        let mut nanos = state.tick();
+        state.must_find(id).keep(stream, data, &mut nanos);
+        state.nanos = nanos;
+    }
+
     /// Sends `bytes` as they are to whoever is attached: what a broken daemon would.
     pub(crate) fn send_raw(&self, id: &str, bytes: &[u8]) {
         self.state().must_find(id).send(Stream::Out, bytes);
+    }
+
+    /// Who is attached to the container, to be written to past the engine: frames, as fast as they
+    /// are taken.
+    pub(crate) fn attached_sockets(&self, id: &str) -> Vec<UnixStream> {
+        let mut state = self.state();
+        let attached = state.must_find(id).attached.values();
+        attached.map(|attached| attached.socket.try_clone().unwrap()).collect()
     }
 
     /// Ends the attach streams of a container that runs on.
@@ -296,6 +328,18 @@ impl Engine {
 
     /// The container ends: its streams end, then an event says so.
     pub(crate) fn die(&self, id: &str) {
+        self.end(id);
+        self.detach(id);
+        self.tell_of_death(id);
+    }
+
+    /// An event says that the container has ended.
+    pub(crate) fn tell_of_death(&self, id: &str) {
+        self.event(id, "die", &[("exitCode", "0")]);
+    }
+
+    /// The container ends, and nobody gets to hear of it yet.
+    pub(crate) fn end(&self, id: &str) {
         {
             let mut state = self.state();
             let mut nanos = state.tick();
@@ -308,8 +352,6 @@ impl Engine {
             ended["FinishedAt"] = json!(rfc3339(nanos));
             state.nanos = nanos;
         }
-        self.detach(id);
-        self.event(id, "die", &[("exitCode", "0")]);
     }
 
     /// The container is renamed; `name` begins with a slash.
@@ -328,6 +370,17 @@ impl Engine {
         self.detach(id);
         let mut state = self.state();
         state.containers.retain(|c| c.id() != id);
+    }
+
+    /// The container ends and is removed before any event says so.
+    pub(crate) fn vanish(&self, id: &str) {
+        self.end(id);
+        let mut state = self.state();
+        let attached = std::mem::take(&mut state.must_find(id).attached);
+        state.containers.retain(|c| c.id() != id);
+        for (_, attached) in attached {
+            let _ = attached.socket.shutdown(Shutdown::Both);
+        }
     }
 
     /// Sends an event to whoever listens, with the container's name, image and labels.

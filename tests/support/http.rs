@@ -28,8 +28,30 @@ impl Request {
         matches!(self.param(name), "1" | "true")
     }
 
-    /// Reads one request's head, and drops its body; `None` at the end of the connection.
+    /// Reads one request, and drops its body; `None` at the end of the connection.
     pub(crate) fn read(stream: &mut impl Read) -> io::Result<Option<Request>> {
+        let Some(Raw { method, target, head, .. }) = Raw::read(stream)? else { return Ok(None) };
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        let query = query.split('&').filter(|p| !p.is_empty()).map(parameter).collect();
+        Ok(Some(Request { method, path: unversioned(path).to_owned(), query, head }))
+    }
+}
+
+/// A request as it came.
+pub(crate) struct Raw {
+    /// `GET`.
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// The head's lines in lower case.
+    pub head: String,
+    /// As long as `Content-Length` says.
+    pub body: Vec<u8>,
+}
+
+impl Raw {
+    /// Reads one request; `None` at the end of the connection.
+    pub(crate) fn read(stream: &mut impl Read) -> io::Result<Option<Raw>> {
         let mut head = Vec::new();
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {
@@ -41,14 +63,12 @@ impl Request {
         let text = String::from_utf8_lossy(&head).into_owned();
         let mut words = text.lines().next().unwrap_or_default().split(' ');
         let method = words.next().unwrap_or_default().to_owned();
-        let target = words.next().unwrap_or_default();
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let target = words.next().unwrap_or_default().to_owned();
         let head = text.to_ascii_lowercase();
         let length = head.lines().find_map(|l| l.strip_prefix("content-length:"));
         let mut body = vec![0; length.and_then(|l| l.trim().parse().ok()).unwrap_or(0)];
         stream.read_exact(&mut body)?;
-        let query = query.split('&').filter(|p| !p.is_empty()).map(parameter).collect();
-        Ok(Some(Request { method, path: unversioned(path).to_owned(), query, head }))
+        Ok(Some(Raw { method, target, head, body }))
     }
 }
 
@@ -81,12 +101,44 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Status and body of `GET path`, by a connection of its own.
-pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+/// An answer, taken apart.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// The head as it came.
+    pub head: String,
+    /// The body, whole.
+    pub body: String,
+}
+
+impl Answer {
+    /// A header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+/// Asks by a connection of its own, and waits for the whole answer.
+pub(crate) fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let close = "Connection: close\r\n\r\n";
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n{close}")?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let headers: String = headers.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let text = String::from_utf8_lossy(&answer).into_owned();
@@ -98,7 +150,12 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> 
     } else {
         body.to_owned()
     };
-    Ok((status, body))
+    Ok(Answer { status, head: head.to_owned(), body })
+}
+
+/// Status and body of `GET path`, by a connection of its own.
+pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    ask(address, "GET", path, &[], "").map(|answer| (answer.status, answer.body))
 }
 
 fn dechunked(mut body: &str) -> String {

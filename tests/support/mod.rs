@@ -7,18 +7,29 @@
 #![allow(dead_code)]
 
 use std::io::Write;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 pub(crate) mod checker;
+pub(crate) mod client;
 pub(crate) mod docker;
 pub(crate) mod engine;
 pub(crate) mod http;
+pub(crate) mod image;
+pub(crate) mod limits;
 pub(crate) mod logchute;
 pub(crate) mod pki;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod receivers;
+pub(crate) mod relay;
+pub(crate) mod replay;
 pub(crate) mod rig;
+pub(crate) mod scene;
+pub(crate) mod shard;
+pub(crate) mod sockets;
 pub(crate) mod syslogd;
+pub(crate) mod webhook;
 
 /// Says `text` on standard error past the test harness, which swallows what passing tests print.
 pub(crate) fn say(text: &str) {
@@ -59,6 +70,32 @@ pub(crate) fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) -> boo
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Does `work` for each item, so many of them `at_once`, and gives the results in their order: for
+/// what waits more than it computes.
+pub(crate) fn side_by_side<T: Sync, R: Send>(
+    at_once: usize,
+    items: &[T],
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let queue = Mutex::new(items.iter().enumerate());
+    let next = || queue.lock().unwrap().next();
+    let part = || {
+        let done = std::iter::from_fn(next).map(|(at, item)| (at, work(item)));
+        done.collect::<Vec<_>>()
+    };
+    let mut results: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(part)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    results.sort_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// `test` with each I/O driver, side by side.
+pub(crate) fn on_each_driver(test: impl Fn(&str) + Sync) {
+    side_by_side(2, &drivers(), |io| test(io));
 }
 
 /// Bytes as text for a failure message: escaped, long ones shortened in the middle.

@@ -7,6 +7,12 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 /// The common name of the client certificate.
 pub(crate) const CLIENT_NAME: &str = "logspout-client";
 
+/// Whom a server that stands in for Slack is taken for.
+pub(crate) const SLACK: &str = "hooks.slack.com";
+
+/// A name that no resolver knows: only a proxy finds it.
+pub(crate) const AFAR: &str = "hooks.test";
+
 /// PEM files in a temporary folder.
 pub(crate) struct Pki {
     folder: tempfile::TempDir,
@@ -22,7 +28,7 @@ impl Pki {
         let (ca, ca_pem) = authority("logchute test authority");
         write("ca.pem", ca_pem);
         write("other-ca.pem", authority("another authority").1);
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let names = ["localhost", "127.0.0.1", SLACK, AFAR].map(str::to_owned);
         for (name, common_name, names) in
             [("server", "localhost", &names[..]), ("client", CLIENT_NAME, &[])]
         {
@@ -54,7 +60,7 @@ impl Pki {
         self.file("other-ca.pem")
     }
 
-    /// The server's certificate, for `localhost` and `127.0.0.1`.
+    /// The server's certificate, for `localhost`, `127.0.0.1`, [`SLACK`] and [`AFAR`].
     pub(crate) fn server_cert(&self) -> PathBuf {
         self.file("server.pem")
     }

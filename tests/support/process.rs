@@ -57,6 +57,12 @@ impl Process {
         status
     }
 
+    /// Waits until all is read that it wrote to standard error before it ended.
+    pub(crate) fn hear_out(&self) {
+        let is_over = || self.reader.as_ref().is_none_or(JoinHandle::is_finished);
+        wait_until(Duration::from_secs(5), is_over);
+    }
+
     /// What it has written to standard error so far.
     pub(crate) fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.stderr.lock().unwrap()).into_owned()

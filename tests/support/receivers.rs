@@ -134,6 +134,11 @@ impl StreamSink {
         self.shared.connections.lock().unwrap().len()
     }
 
+    /// Connections whose peer has closed them, or that broke.
+    pub(crate) fn ended(&self) -> usize {
+        self.shared.connections.lock().unwrap().iter().filter(|c| c.ended).count()
+    }
+
     /// The bytes of each connection, in the order of their being accepted.
     pub(crate) fn received(&self) -> Vec<Vec<u8>> {
         self.shared.connections.lock().unwrap().iter().map(|c| c.bytes.clone()).collect()
@@ -227,7 +232,8 @@ fn read_tls(
     read_all(shared, index, StreamOwned::new(tls, socket))
 }
 
-fn server_config(pki: &Pki, ask_client: bool) -> Arc<ServerConfig> {
+/// How the server of `pki` speaks TLS.
+pub(crate) fn server_config(pki: &Pki, ask_client: bool) -> Arc<ServerConfig> {
     let certs = CertificateDer::pem_file_iter(pki.server_cert()).unwrap();
     let certs = certs.collect::<Result<Vec<_>, _>>().unwrap();
     let key = PrivateKeyDer::from_pem_file(pki.server_key()).unwrap();

