@@ -67,6 +67,8 @@ pub(crate) struct Row {
     pub taken: u64,
     /// Lines that the daemon lost on their way to its log.
     pub unlogged: u64,
+    /// Whether the daemon ended in the middle, so that every container came back from its log.
+    pub daemon_restarted: bool,
     /// Lines that may have come again though nobody counted them, as who counted them has ended.
     pub uncounted: u64,
     /// The longest write of the containers.
@@ -132,7 +134,7 @@ impl Row {
         // A container that comes back from its log: what attach brings is held until the log has
         // been read to that place (docs/ARCHITECTURE.md, known limits).
         let keeps_all = self.policy.promise == Promise::KeepsAll;
-        let joining = if keeps_all || self.unlogged > 0 { 40 << 20 } else { 0 };
+        let joining = if keeps_all || self.daemon_restarted { 40 << 20 } else { 0 };
         let most = before + self.buffer + (16 << 20) + joining;
         expect(in_all <= most, format!("{in_all} bytes of memory, {before} before the fault"));
         all

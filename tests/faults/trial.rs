@@ -286,7 +286,8 @@ impl Trial {
             // What attach had brought and the log has not cannot be looked for in it: what was
             // written in the last moments is read again.
             let guesses = self.program.metric("logchute_unsure_seams") as u64;
-            let rate = self.load.lines as f64 / begun_for.as_secs_f64();
+            let mean = self.load.lines as f64 / begun_for.as_secs_f64();
+            let rate = mean.max(self.load.rate as f64);
             let moments = (rate * LATELY.as_secs_f64()) as u64;
             self.uncounted += guesses * (moments + PIPE / self.load.bytes as u64);
         }
@@ -309,6 +310,7 @@ impl Trial {
             counted,
             taken: self.taken,
             unlogged,
+            daemon_restarted: self.daemon_restarted,
             uncounted: self.uncounted,
             slowest: self.talkers.iter().map(told).max().unwrap_or_default(),
             slowest_alone: told(&self.twin),
