@@ -9,40 +9,31 @@ use nix::sched::{CloneFlags, unshare};
 
 mod support;
 
-use support::checker::{Account, PADDING, Run, Totals};
-use support::engine::{Engine, Stream, inspect};
-use support::logchute::{Logchute, Setup, end};
+use support::checker::Totals;
+use support::engine::inspect;
+use support::logchute::{Logchute, end};
 use support::pki::Pki;
 use support::process::is_root;
 use support::receivers::StreamSink;
+use support::scene::{self, ID, LINE, OTHER, SOON};
 use support::syslogd::Syslogd;
 use support::{on_each_driver, say, skipped, wait_until};
 
-const ID: &str = "3edafbdfe8dbd1349ef2c5ae783545a50a2502d1886b231de6aae0f6d4bf417d";
-const OTHER: &str = "a0ea45656f24a0ea45656f24a0ea45656f24a0ea45656f24a0ea45656f24a0ea";
-const SOON: Duration = Duration::from_secs(20);
-/// Bytes of a line, its newline included.
-const LINE: usize = 100;
 /// Lines that memory has room for, about, in these tests.
 const BUFFER: u64 = 64 * 1024 / LINE as u64;
 
-/// A scripted engine with the containers `web` and `db`, a receiver, and a folder for spools.
+/// The containers `web` and `db`, a receiver, and a folder for spools.
 struct Scene {
-    engine: Engine,
+    stage: scene::Scene,
     sink: StreamSink,
     folder: tempfile::TempDir,
-    setup: Setup,
 }
 
 impl Scene {
     fn new(io: &str) -> Scene {
-        let engine = Engine::new();
-        engine.add(inspect(ID, "web"), true);
-        engine.add(inspect(OTHER, "db"), true);
-        let folder = tempfile::tempdir().unwrap();
-        let setup = Setup::new(io).engine(Some(&engine.host())).env("SHARDS", "1");
-        let setup = setup.env("BUFFER", "64KiB");
-        Scene { engine, sink: StreamSink::tcp(), folder, setup }
+        let stage = scene::Scene::new(io, &[]);
+        stage.engine.add(inspect(OTHER, "db"), true);
+        Scene { stage, sink: StreamSink::tcp(), folder: tempfile::tempdir().unwrap() }
     }
 
     fn spool(&self) -> PathBuf {
@@ -56,34 +47,19 @@ impl Scene {
 
     fn start_to(&self, receiver: &str, options: &str, env: &[(&str, &str)]) -> Logchute {
         let uri = format!("{receiver}?spool={}{options}", self.spool().display());
-        let mut setup = self.setup.clone().arg(&uri);
+        let mut setup = self.stage.setup.clone().arg(&uri);
         for (name, value) in env {
             setup = setup.env(name, value);
         }
-        let attaches = || [ID, OTHER].map(|id| self.engine.attaches(id));
+        let attaches = || [ID, OTHER].map(|id| self.stage.engine.attaches(id));
         let before = attaches();
         let program = setup.start();
         // The streams of one that was killed may be there yet.
         let anew = || attaches().iter().zip(before).all(|(now, before)| *now > before);
         assert!(wait_until(SOON, anew), "not attached: {}", program.stderr());
-        let followed = self.engine.wait_followed(&[ID, OTHER], SOON);
+        let followed = self.stage.engine.wait_followed(&[ID, OTHER], SOON);
         assert!(followed, "not followed: {}", program.stderr());
         program
-    }
-
-    /// Writes lines `from..=to` of a container, every tenth to standard error, in bursts that a
-    /// socket takes.
-    fn write(&self, id: &str, prefix: &str, from: u64, to: u64) {
-        for n in from..=to {
-            let stream = if n.is_multiple_of(10) { Stream::Err } else { Stream::Out };
-            let mut line = format!("{prefix} {n:08} ").into_bytes();
-            line.extend(PADDING.iter().cycle().take(LINE - 1 - line.len()));
-            line.push(b'\n');
-            self.engine.write(id, stream, &line);
-            if n.is_multiple_of(100) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
     }
 
     fn wait(&self, lines: u64, program: &Logchute) {
@@ -94,7 +70,7 @@ impl Scene {
 
     /// What became of lines `1..=lines` of each container.
     fn totals(&self, containers: &[(&str, u64)]) -> Totals {
-        totals(&self.sink.received().concat(), containers)
+        scene::totals(&self.sink.received().concat(), containers)
     }
 
     /// The files of all spools.
@@ -103,16 +79,6 @@ impl Scene {
         let files = folders.flat_map(|folder| std::fs::read_dir(folder).unwrap());
         files.map(|file| file.unwrap().path()).collect()
     }
-}
-
-/// What `received` comes to, of lines `1..=lines` of each container.
-fn totals(received: &[u8], containers: &[(&str, u64)]) -> Totals {
-    let mut account = Account::default();
-    for &(prefix, count) in containers {
-        account.expect(prefix, Run { first: 1, count, bytes: LINE, stderr_every: 10 });
-    }
-    account.take_lines(received);
-    account.totals()
 }
 
 /// The metrics that matter here.
@@ -146,18 +112,18 @@ fn ten_times_the_buffer_waits_on_the_disk_and_comes_in_order() {
     on_each_driver(|io| {
         let mut scene = Scene::new(io);
         let program = scene.start("", &[]);
-        scene.write(ID, "@web", 1, 100);
+        scene.stage.write(ID, "@web", 1, 100);
         scene.wait(100, &program);
         scene.sink.down();
         let last = 100 + 10 * BUFFER;
-        scene.write(ID, "@web", 101, last);
+        scene.stage.write(ID, "@web", 101, last);
         wait_metric(&program, "logchute_lines_received", last);
         wait_metric(&program, "logchute_spool_records", 9 * BUFFER);
         assert_accounts(&program);
         assert_eq!(program.metric("logchute_containers_behind"), 0.0, "memory was no matter");
         scene.sink.up();
         // Lines go on coming meanwhile.
-        scene.write(ID, "@web", last + 1, last + BUFFER);
+        scene.stage.write(ID, "@web", last + 1, last + BUFFER);
         scene.wait(last + BUFFER, &program);
         let none = || program.metric("logchute_spool_records") as u64 == 0;
         assert!(wait_until(SOON, none), "{}", figures(&program));
@@ -182,7 +148,7 @@ fn what_is_in_the_spool_survives_a_kill() {
         scene.sink.down();
         let mut program = scene.start("", &[]);
         let last = 10 * BUFFER;
-        scene.write(ID, "@web", 1, last);
+        scene.stage.write(ID, "@web", 1, last);
         wait_metric(&program, "logchute_lines_received", last);
         let spooled = || {
             let [written, held] =
@@ -204,7 +170,7 @@ fn what_is_in_the_spool_survives_a_kill() {
         let program = scene.start("", &[]);
         let found = program.metric("logchute_spool_found") as u64;
         // New lines come behind the old ones, though nothing keeps them waiting for the disk.
-        scene.write(ID, "@web", kept + 1, kept + 100);
+        scene.stage.write(ID, "@web", kept + 1, kept + 100);
         wait_metric(&program, "logchute_lines_delivered", found + 100);
         let said = end(program);
         let totals = scene.totals(&[("@web", kept + 100)]);
@@ -226,12 +192,12 @@ fn with_places_a_kill_costs_no_line() {
         std::fs::create_dir(&state).unwrap();
         let env = [("STATE_DIR", state.to_str().unwrap())];
         let mut program = scene.start("", &env);
-        scene.write(ID, "@web", 1, 100);
+        scene.stage.write(ID, "@web", 1, 100);
         scene.wait(100, &program);
         scene.sink.down();
         let last = 100 + 10 * BUFFER;
         for part in 0..5 {
-            scene.write(ID, "@web", 101 + part * 2 * BUFFER, 100 + (part + 1) * 2 * BUFFER);
+            scene.stage.write(ID, "@web", 101 + part * 2 * BUFFER, 100 + (part + 1) * 2 * BUFFER);
             // Places are noted now and then, between reads.
             std::thread::sleep(Duration::from_millis(260));
         }
@@ -257,12 +223,12 @@ fn nothing_is_lost_or_doubled_over_an_orderly_end() {
         let mut scene = Scene::new(io);
         let two = [("SHARDS", "2"), ("DRAIN_TIMEOUT", "100ms")];
         let program = scene.start("", &two);
-        scene.write(ID, "@web", 1, 50);
-        scene.write(OTHER, "@db", 1, 50);
+        scene.stage.write(ID, "@web", 1, 50);
+        scene.stage.write(OTHER, "@db", 1, 50);
         scene.wait(100, &program);
         scene.sink.down();
-        scene.write(ID, "@web", 51, 5 * BUFFER);
-        scene.write(OTHER, "@db", 51, 60);
+        scene.stage.write(ID, "@web", 51, 5 * BUFFER);
+        scene.stage.write(OTHER, "@db", 51, 60);
         wait_metric(&program, "logchute_lines_received", 5 * BUFFER + 60);
         let said = end(program);
         let held = 5 * BUFFER - 50 + 10;
@@ -273,8 +239,8 @@ fn nothing_is_lost_or_doubled_over_an_orderly_end() {
         // Again without a receiver: what is kept stays, and what comes is added.
         let program = scene.start("&buffer=128KiB", &two);
         assert_eq!(program.metric("logchute_spool_found") as u64, held, "{}", program.stderr());
-        scene.write(ID, "@web", 5 * BUFFER + 1, 6 * BUFFER);
-        scene.write(OTHER, "@db", 61, 70);
+        scene.stage.write(ID, "@web", 5 * BUFFER + 1, 6 * BUFFER);
+        scene.stage.write(OTHER, "@db", 61, 70);
         wait_metric(&program, "logchute_lines_received", BUFFER + 10);
         assert_accounts(&program);
         let said = end(program);
@@ -282,8 +248,8 @@ fn nothing_is_lost_or_doubled_over_an_orderly_end() {
         assert!(said.contains(&format!(" ({held} kept in the spool)")), "{said}");
         scene.sink.up();
         let program = scene.start("", &[]);
-        scene.write(ID, "@web", 6 * BUFFER + 1, 7 * BUFFER);
-        scene.write(OTHER, "@db", 71, 80);
+        scene.stage.write(ID, "@web", 6 * BUFFER + 1, 7 * BUFFER);
+        scene.stage.write(OTHER, "@db", 71, 80);
         scene.wait(7 * BUFFER + 80, &program);
         let said = end(program);
         let totals = scene.totals(&[("@web", 7 * BUFFER), ("@db", 80)]);
@@ -304,16 +270,16 @@ fn over_relp_what_waited_on_the_disk_comes_once() {
         let scene = Scene::new(io);
         let program = scene.start_to(&relp, "", &[("DRAIN_TIMEOUT", "100ms")]);
         let last = 10 * BUFFER;
-        scene.write(ID, "@web", 1, last / 2);
+        scene.stage.write(ID, "@web", 1, last / 2);
         wait_metric(&program, "logchute_lines_received", last / 2);
         end(program);
         let program = scene.start_to(&relp, "", &[]);
-        scene.write(ID, "@web", last / 2 + 1, last);
+        scene.stage.write(ID, "@web", last / 2 + 1, last);
         wait_metric(&program, "logchute_lines_received", last / 2);
         receiver.launch();
         wait_metric(&program, "logchute_lines_delivered", last);
         let said = end(program);
-        let totals = totals(&receiver.records(), &[("@web", last)]);
+        let totals = scene::totals(&receiver.records(), &[("@web", last)]);
         assert!(totals.perfect(), "{io}: {totals}: {said}");
     });
 }
@@ -327,7 +293,7 @@ fn a_damaged_file_costs_what_is_damaged_and_that_is_counted() {
         scene.sink.down();
         let program = scene.start("&spool.max=1MiB", &[("DRAIN_TIMEOUT", "0s")]);
         let last = 7 * BUFFER;
-        scene.write(ID, "@web", 1, last);
+        scene.stage.write(ID, "@web", 1, last);
         wait_metric(&program, "logchute_lines_received", last);
         end(program);
         let mut segments = scene.files();
@@ -390,7 +356,7 @@ fn a_full_disk_is_said_and_counted_and_used_again() {
         with_small_disk(io, "drop-oldest", |scene, program| {
             scene.sink.down();
             let last = 20 * BUFFER;
-            scene.write(ID, "@web", 1, last);
+            scene.stage.write(ID, "@web", 1, last);
             wait_metric(&program, "logchute_lines_received", last);
             wait_metric(&program, "logchute_spool_errors", 1);
             let dropped = program.metric("logchute_lines_dropped") as u64;
@@ -404,7 +370,7 @@ fn a_full_disk_is_said_and_counted_and_used_again() {
             assert!(wait_until(SOON, empty), "{}", figures(&program));
             let written = program.metric("logchute_spool_written") as u64;
             scene.sink.down();
-            scene.write(ID, "@web", last + 1, last + 4 * BUFFER);
+            scene.stage.write(ID, "@web", last + 1, last + 4 * BUFFER);
             wait_metric(&program, "logchute_spool_written", written + 2 * BUFFER);
             scene.sink.up();
             scene.wait(last + 4 * BUFFER - dropped, &program);
@@ -424,7 +390,7 @@ fn two_programs_do_not_share_a_spool() {
     let scene = Scene::new("poll");
     let _one = scene.start("", &[]);
     let uri = format!("raw+tcp://{}?spool={}", scene.sink.address(), scene.spool().display());
-    let mut other = scene.setup.clone().arg(&uri).no_wait().start();
+    let mut other = scene.stage.setup.clone().arg(&uri).no_wait().start();
     let ended = other.wait(SOON).unwrap();
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     let spool = format!("spool {}/raw+tcp-127.0.0.1", scene.spool().display());
@@ -443,11 +409,11 @@ fn a_spool_is_replayed_at_about_line_rate() {
     let (direct, last) = (20_000, 80_000);
     let rate = |lines: u64, since: Instant| lines as f64 / since.elapsed().as_secs_f64();
     let started = Instant::now();
-    scene.write(ID, "@web", 1, direct);
+    scene.stage.write(ID, "@web", 1, direct);
     scene.wait(direct, &program);
     let directly = rate(direct, started);
     scene.sink.down();
-    scene.write(ID, "@web", direct + 1, last);
+    scene.stage.write(ID, "@web", direct + 1, last);
     wait_metric(&program, "logchute_lines_received", last);
     let held = program.metric("logchute_spool_records") as u64;
     assert!(held > (last - direct) / 2, "{held}");

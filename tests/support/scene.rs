@@ -16,7 +16,7 @@ pub(crate) const OTHER: &str = "a0ea45656f24a0ea45656f24a0ea45656f24a0ea45656f24
 /// How long anything may take on a slow machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// Bytes of a line, its newline included.
-const LINE: usize = 100;
+pub(crate) const LINE: usize = 100;
 
 pub(crate) struct Scene {
     /// The daemon.
@@ -88,11 +88,16 @@ impl Scene {
 
     /// What became of the lines `1..=lines` of each container at receiver number `sink`.
     pub(crate) fn totals(&self, sink: usize, containers: &[(&str, u64)]) -> Totals {
-        let mut account = Account::default();
-        for &(prefix, count) in containers {
-            account.expect(prefix, Run { first: 1, count, bytes: LINE, stderr_every: 10 });
-        }
-        account.take_lines(&self.sinks[sink].received().concat());
-        account.totals()
+        totals(&self.sinks[sink].received().concat(), containers)
     }
+}
+
+/// What `received` comes to, of lines `1..=lines` of each container.
+pub(crate) fn totals(received: &[u8], containers: &[(&str, u64)]) -> Totals {
+    let mut account = Account::default();
+    for &(prefix, count) in containers {
+        account.expect(prefix, Run { first: 1, count, bytes: LINE, stderr_every: 10 });
+    }
+    account.take_lines(received);
+    account.totals()
 }
