@@ -83,8 +83,9 @@ const FOUR_WORDS: Filter =
 /// Literals find the candidates, the expression decides.
 const DIGITS: Filter =
     Filter { name: "status=5xx", pattern: Some(r"status=5\d\d"), hit: "status=503" };
-/// Each route looks for its own word.
+/// Each route looks for its own word, or for four of its own in any case.
 const ROUTE_WORD: Filter = Filter { name: "a word each", pattern: None, hit: "" };
+const ROUTE_FOUR: Filter = Filter { name: "4 words each", pattern: None, hit: "" };
 
 /// Lines of a hundred that are kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -178,8 +179,7 @@ pub(crate) fn cases(stage: Stage) -> Vec<Case> {
             cases.extend(works(usual, &["json", "multiline", "multiline java", "multiline go"]));
             for shape in [Shape::Line, Shape::Batch] {
                 cases.extend(filters(usual, shape).into_iter().filter(|c| c.filter != NO_FILTER));
-                for routes in [4, 16] {
-                    let filter = ROUTE_WORD;
+                for (filter, routes) in [(ROUTE_WORD, 4), (ROUTE_WORD, 16), (ROUTE_FOUR, 16)] {
                     cases.push(Case { shape, filter, hits: Hits::Rare, routes, ..usual });
                 }
             }
@@ -239,7 +239,7 @@ impl Case {
     /// Gets ready to run, with about `bytes` bytes of lines.
     pub(crate) fn pass(&self, bytes: usize) -> Pass {
         let marks = match (self.hits, self.filter) {
-            (_, ROUTE_WORD) => Marks::RouteWords,
+            (_, ROUTE_WORD | ROUTE_FOUR) => Marks::RouteWords,
             (Hits::Never, _) => Marks::Never,
             (Hits::Rare, filter) => Marks::Rare(filter.hit),
             (Hits::Every, filter) => Marks::Every(filter.hit),
@@ -315,10 +315,11 @@ impl Case {
             base.to_owned() + &filter.unwrap_or_default()
         };
         let pattern = |number: usize| match self.filter {
-            ROUTE_WORD => Some(ROUTE_WORDS[number]),
-            Filter { pattern, .. } => pattern,
+            ROUTE_WORD => Some(ROUTE_WORDS[number][0].to_owned()),
+            ROUTE_FOUR => Some(format!("(?i){}", ROUTE_WORDS[number].join("|"))),
+            Filter { pattern, .. } => pattern.map(str::to_owned),
         };
-        let uris = (0..self.routes).map(|number| route(pattern(number)));
+        let uris = (0..self.routes).map(|number| route(pattern(number).as_deref()));
         let args = ["logchute".to_owned()].into_iter().chain(uris);
         let env = MapEnv::new(&[("SHARDS", "1")]);
         let command = cli::parse(args.map(Into::into), &env);

@@ -16,10 +16,25 @@ const BATCH: usize = 61;
 /// The largest frame that the Docker Engine writes.
 const FRAME: usize = 32 * 1024;
 
-/// What routes look for in the cases with several routes: a word each.
-pub(crate) const ROUTE_WORDS: [&str; 16] = [
-    "alpha", "bravo", "charlie", "delta", "foxtrot", "golf", "hotel", "india", "juliett", "kilo",
-    "lima", "november", "oscar", "papa", "quebec", "romeo",
+/// What routes look for in the cases with several routes: the first word each, or all four. The
+/// first are in some lines, the others in none.
+pub(crate) const ROUTE_WORDS: [[&str; 4]; 16] = [
+    ["alpha", "denied", "traceback", "oom-killed"],
+    ["bravo", "degraded", "throttled", "saturated"],
+    ["charlie", "expired", "deadline", "unanswered"],
+    ["delta", "forbidden", "unauthorized", "blocked"],
+    ["foxtrot", "exception", "unhandled", "uncaught"],
+    ["golf", "checksum", "truncated", "malformed"],
+    ["hotel", "exhausted", "quota", "overflow"],
+    ["india", "livelock", "starved", "contention"],
+    ["juliett", "sigabrt", "coredump", "segfault"],
+    ["kilo", "notfound", "unknown", "absent"],
+    ["lima", "conflict", "serialization", "stale"],
+    ["november", "invalid", "unexpected", "mismatch"],
+    ["oscar", "unreachable", "partition", "quorum"],
+    ["papa", "sigterm", "evicted", "shutdown"],
+    ["quebec", "migration", "schema", "obsolete"],
+    ["romeo", "privilege", "sudo", "escalation"],
 ];
 /// Levels, as different programs write them.
 const LEVELS: [&str; 10] =
@@ -84,7 +99,7 @@ pub(crate) enum Marks {
     Rare(&'static str),
     /// Every line has the text.
     Every(&'static str),
-    /// Each of [`ROUTE_WORDS`] is in one line of a hundred, at random.
+    /// The first word of each of [`ROUTE_WORDS`] is in one line of a hundred, at random.
     RouteWords,
 }
 
@@ -210,7 +225,8 @@ fn wanted(marks: Marks, random: &mut Random) -> Vec<&'static str> {
     let word = match marks {
         Marks::Never => return Vec::new(),
         Marks::RouteWords => {
-            return ROUTE_WORDS.into_iter().filter(|_| random.below(100) == 0).collect();
+            let first = ROUTE_WORDS.into_iter().map(|[first, ..]| first);
+            return first.filter(|_| random.below(100) == 0).collect();
         }
         Marks::Rare(_) if random.below(100) != 0 => return Vec::new(),
         Marks::Rare(word) | Marks::Every(word) => word,

@@ -4,6 +4,7 @@
 //!
 //! Pure; knows containers and lines, not sinks or sockets.
 
+mod arrange;
 pub mod filter;
 pub mod glob;
 pub mod json;

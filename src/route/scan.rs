@@ -2,26 +2,29 @@
 //!
 //! Pure. A read is looked through as a whole, headers of frames included; only where a word is
 //! found are the ends of its line looked for. On CPUs with AVX2 this is Teddy (Geoffrey Langdale's
-//! algorithm) in two steps: 64 places at once are compared with the first four bytes of all words
-//! by the low halves of these bytes, in eight buckets, and of the few vectors with a place that is
-//! left the high halves are compared too. Elsewhere, and for words it is not good at, it is the
-//! Aho-Corasick automaton of the crate of that name.
+//! algorithm) in two steps: 64 places at once are compared with four bytes of each word (six where
+//! four tell too little) by the low halves of these bytes, in eight buckets, and of the few vectors
+//! with a place that is left the high halves are compared too. Elsewhere, and for words it is not
+//! good at, it is the Aho-Corasick automaton of the crate of that name.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, Input, MatchKind};
 use memchr::{memchr, memrchr};
 
+use super::arrange::arrange;
 use super::words::{self, Word};
 use crate::lines::blocks::Blocks;
 use crate::sys::simd::{Avx2, Vector, WIDTH};
 
-/// Bytes of a word that Teddy looks at.
-const PREFIX: usize = 4;
+/// Bytes of a word that Teddy looks at, and where by these it stops more often than at so many of
+/// all places: two bytes more cost a line of 124 B 24 instructions, a stop about 100.
+const SHORT: usize = 4;
+const LONG: usize = 6;
+const OFTEN: f64 = 0.002;
 /// Places that its first step decides together, and the bytes that takes.
 const STEP: usize = 2 * WIDTH;
-const STEP_BYTES: usize = STEP + PREFIX - 1;
+const STEP_BYTES: usize = STEP + LONG - 1;
 /// More words are many.
 const FEW: usize = 12;
 /// Most words for Teddy: with more in its eight buckets it stops nearly everywhere.
@@ -90,10 +93,14 @@ impl Scan {
         on: impl FnMut(Patterns, Range<usize>),
     ) {
         match &self.finder {
-            Finder::Teddy(avx2, teddy) if teddy.ascii => {
-                by_teddy::<true, ONE>(*avx2, teddy, found, on);
-            }
-            Finder::Teddy(avx2, teddy) => by_teddy::<false, ONE>(*avx2, teddy, found, on),
+            Finder::Teddy(avx2, teddy) => match (teddy.long, teddy.full) {
+                (false, SHORT..) if !teddy.others => {
+                    by_teddy::<SHORT, SHORT, ONE>(*avx2, teddy, found, on);
+                }
+                (false, _) => by_teddy::<SHORT, TEDDY_SHORTEST_FEW, ONE>(*avx2, teddy, found, on),
+                (true, SHORT..) => by_teddy::<LONG, SHORT, ONE>(*avx2, teddy, found, on),
+                (true, _) => by_teddy::<LONG, TEDDY_SHORTEST_FEW, ONE>(*avx2, teddy, found, on),
+            },
             Finder::Automaton(automaton, entries) => by_automaton(automaton, entries, found, on),
         }
     }
@@ -128,7 +135,7 @@ fn by_automaton<const ONE: bool>(
 }
 
 #[inline(never)]
-fn by_teddy<const ASCII: bool, const ONE: bool>(
+fn by_teddy<const P: usize, const FULL: usize, const ONE: bool>(
     avx2: Avx2,
     teddy: &Teddy,
     mut found: Found<'_, ONE>,
@@ -138,7 +145,7 @@ fn by_teddy<const ASCII: bool, const ONE: bool>(
     avx2.run(
         #[inline(always)]
         move || {
-            let mut candidates = Candidates::<ASCII>::new(avx2, teddy, text, from);
+            let mut candidates = Candidates::<P, FULL>::new(avx2, teddy, text, from);
             while let Some((at, buckets)) = candidates.next() {
                 if !found.go_to(at) {
                     continue;
@@ -182,9 +189,9 @@ fn line_behind(avx2: Avx2, text: &[u8], at: usize, from: usize) -> Range<usize> 
 #[derive(Debug)]
 struct Entry {
     word: Word,
-    /// Where in the word the prefix is that Teddy looks for: at its beginning, or at a byte that is
-    /// not ASCII among the first ones. Such bytes are rare, and a bucket of words that begin with
-    /// one hardly ever stops; anywhere else in a prefix they would open it to ASCII letters too.
+    /// Where in the word the bytes are that Teddy looks for: at its beginning, where they are rare
+    /// if buckets are shared, or at the first byte that is not ASCII. Such bytes are rare, and the
+    /// bucket of the words that have one hardly ever stops.
     offset: usize,
     /// The word from there on.
     begin: Begin,
@@ -229,22 +236,26 @@ impl Begin {
 
 impl Entry {
     fn new((word, patterns): &(Word, Patterns)) -> Entry {
-        let bytes = word.bytes();
-        let offset = bytes.iter().take(PREFIX).position(|b| !b.is_ascii()).unwrap_or(0);
+        let offset = word.bytes().iter().position(|b| !b.is_ascii()).unwrap_or(0);
+        Entry::at(word.clone(), *patterns, offset)
+    }
+
+    fn at(word: Word, patterns: Patterns, offset: usize) -> Entry {
         Entry {
-            begin: Begin::new(word, offset, *patterns),
-            whole: offset == 0 && bytes.len() <= NUMBER,
+            begin: Begin::new(&word, offset, patterns),
+            whole: offset == 0 && word.bytes().len() <= NUMBER,
             offset,
-            word: word.clone(),
+            word,
         }
     }
 
-    /// Whether the prefix is of ASCII.
+    /// Whether the word is of ASCII.
     fn is_ascii(&self) -> bool {
-        self.word.bytes().get(self.offset).is_some_and(u8::is_ascii)
+        self.word.bytes().is_ascii()
     }
 
-    /// Whether the word is in `text`, its prefix at `at`, and does not begin before `from`.
+    /// Whether the word is in `text`, its bytes from `offset` on at `at`, and does not begin before
+    /// `from`.
     #[inline(never)]
     fn is_at(&self, text: &[u8], at: usize, from: usize) -> bool {
         let start = at.checked_sub(self.offset).filter(|start| *start >= from);
@@ -337,18 +348,28 @@ impl<'a, const ONE: bool> Found<'a, ONE> {
 /// Teddy's tables.
 #[derive(Debug)]
 struct Teddy {
-    /// For each of the first bytes of a word: the buckets with a word that may have this low half
-    /// there, and those with one that may have this high half.
-    low: [[u8; 16]; PREFIX],
-    high: [[u8; 16]; PREFIX],
+    /// For each byte that it looks at: the buckets with a word of ASCII that may have this low half
+    /// there, and those with any word that may have this high half.
+    low: [[u8; 16]; LONG],
+    high: [[u8; 16]; LONG],
+    /// The same by the low half for the bucket of the words that are not ASCII; of the others
+    /// nothing is known here.
+    low_others: [[u8; 16]; LONG],
     buckets: [Vec<Entry>; BUCKETS],
     /// Of a bucket with just one word, which one comparison decides: that word.
     only: [Only; BUCKETS],
-    /// Whether all prefixes are of ASCII and complete: then a place with anything else is none.
-    ascii: bool,
+    /// Whether there are words that are not ASCII.
+    others: bool,
+    /// So many bytes have all words of ASCII, at least.
+    full: usize,
+    /// Whether [`LONG`] bytes are looked at rather than [`SHORT`].
+    long: bool,
     /// Whether there are more words than buckets.
     crowded: bool,
 }
+
+/// The bucket of words that are not ASCII: its bit is the one that tells their bytes.
+const OTHERS: u8 = 0x80;
 
 /// A word by itself, and the set of its bucket alone; the empty set if there is no such word.
 #[derive(Debug, Default)]
@@ -359,19 +380,29 @@ struct Only {
 
 impl Teddy {
     fn new(entries: Vec<Entry>) -> Teddy {
+        let crowded = entries.len() > BUCKETS;
+        let (ascii, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(Entry::is_ascii);
+        let shortest = ascii.iter().map(|entry| entry.word.bytes().len()).min();
+        let has_others = !others.is_empty();
+        let (buckets, long) = buckets(ascii, others);
         let mut teddy = Teddy {
-            low: [[0; 16]; PREFIX],
-            high: [[0; 16]; PREFIX],
-            ascii: entries
-                .iter()
-                .all(|entry| entry.is_ascii() && entry.word.bytes().len() >= PREFIX),
-            crowded: entries.len() > BUCKETS,
-            buckets: buckets(entries),
+            low: [[0; 16]; LONG],
+            high: [[0; 16]; LONG],
+            low_others: [[!OTHERS; 16]; LONG],
+            others: has_others,
+            full: shortest.unwrap_or(LONG),
+            long,
+            crowded,
+            buckets,
             only: Default::default(),
         };
         for bucket in 0..BUCKETS {
             for entry in &teddy.buckets[bucket] {
-                enter(&mut teddy.low, &mut teddy.high, entry, 1 << bucket);
+                let low = match entry.is_ascii() {
+                    true => &mut teddy.low,
+                    false => &mut teddy.low_others,
+                };
+                enter(low, &mut teddy.high, entry, 1 << bucket);
             }
             if let [Entry { begin, whole: true, .. }] = &teddy.buckets[bucket][..] {
                 teddy.only[bucket] = Only { begin: begin.clone(), buckets: 1 << bucket };
@@ -380,8 +411,8 @@ impl Teddy {
         teddy
     }
 
-    /// The patterns of words in some buckets whose prefix is at `at`, and that do not begin before
-    /// `from`.
+    /// The patterns of words in some buckets, those that have what Teddy looks at in them at `at`
+    /// and do not begin before `from`.
     #[inline(always)]
     fn words(&self, buckets: u8, text: &[u8], at: usize, from: usize) -> Patterns {
         let only = &self.only[buckets.trailing_zeros() as usize % BUCKETS];
@@ -413,9 +444,9 @@ impl Teddy {
     }
 }
 
-/// Enters the bytes of a word's prefix into the tables.
-fn enter(low: &mut [[u8; 16]; PREFIX], high: &mut [[u8; 16]; PREFIX], entry: &Entry, bucket: u8) {
-    for at in 0..PREFIX {
+/// Enters the bytes of a word that are looked at into the tables.
+fn enter(low: &mut [[u8; 16]; LONG], high: &mut [[u8; 16]; LONG], entry: &Entry, bucket: u8) {
+    for at in 0..LONG {
         let (low, high) = (&mut low[at], &mut high[at]);
         match entry.word.at(entry.offset + at) {
             Some(bytes) => {
@@ -430,54 +461,64 @@ fn enter(low: &mut [[u8; 16]; PREFIX], high: &mut [[u8; 16]; PREFIX], entry: &En
     }
 }
 
-/// Words with bytes that are not ASCII have a bucket of their own; the spellings of a word stay
-/// together, and the words are spread evenly over the other buckets. Words that begin alike share
-/// one, which then stops less often for nothing.
-fn buckets(mut entries: Vec<Entry>) -> [Vec<Entry>; BUCKETS] {
-    entries.sort_by_cached_key(|entry| (entry.word.skeleton(), entry.word.clone()));
-    let (ascii, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(Entry::is_ascii);
+/// The words of ASCII in buckets, one each if these suffice; the others in one of their own, the
+/// last. And whether the longer look at them is needed.
+fn buckets(ascii: Vec<Entry>, others: Vec<Entry>) -> ([Vec<Entry>; BUCKETS], bool) {
     let count = BUCKETS - usize::from(!others.is_empty());
-    let skeletons: BTreeSet<Vec<u8>> = ascii.iter().map(|entry| entry.word.skeleton()).collect();
     let mut buckets: [Vec<Entry>; BUCKETS] = Default::default();
-    for entry in ascii {
-        let number = skeletons.range(..entry.word.skeleton()).count();
-        buckets[number * count / skeletons.len()].push(entry);
+    let mut long = false;
+    if ascii.len() <= count {
+        buckets.iter_mut().zip(ascii).for_each(|(bucket, entry)| bucket.push(entry));
+    } else {
+        let words: Vec<Word> = ascii.iter().map(|entry| entry.word.clone()).collect();
+        let (mut places, stops) = arrange::<SHORT>(&words, count);
+        long = stops > OFTEN;
+        if long {
+            (places, _) = arrange::<LONG>(&words, count);
+        }
+        for (entry, place) in ascii.into_iter().zip(places) {
+            let entry = Entry::at(entry.word, entry.begin.patterns, place.offset);
+            buckets[place.bucket].push(entry);
+        }
     }
     if !others.is_empty() {
-        buckets[count] = others;
+        buckets[BUCKETS - 1] = others;
     }
-    buckets
+    (buckets, long)
 }
 
-/// The places of a text where a word may begin, in their order.
-struct Candidates<'a, const ASCII: bool> {
+/// The places of a text where a word may be, in their order. `P` bytes of each word are looked at,
+/// of which all words of ASCII have the first `FULL`. Where these are all, there are no others.
+struct Candidates<'a, const P: usize, const FULL: usize> {
     avx2: Avx2,
-    low: [Vector; PREFIX],
-    high: [Vector; PREFIX],
+    teddy: &'a Teddy,
+    low: [Vector; P],
+    high: [Vector; P],
+    /// What of a byte says that it may be the first of a word in the bucket of the others.
+    others: Vector,
     text: &'a [u8],
     /// Where the last vector with such places begins, and the first that was not looked at.
     at: usize,
     next: usize,
-    /// Whether places are looked at by both halves of their bytes, however few they are.
-    crowded: bool,
     /// The places of the last vector that have not been handed out, and the buckets of all.
     left: u32,
     buckets: [u8; WIDTH],
 }
 
-impl<'a, const ASCII: bool> Candidates<'a, ASCII> {
+impl<'a, const P: usize, const FULL: usize> Candidates<'a, P, FULL> {
     #[inline(always)]
-    fn new(avx2: Avx2, teddy: &Teddy, text: &'a [u8], next: usize) -> Self {
-        let vectors = |tables: &[[u8; 16]; PREFIX]| {
-            let mut vectors = [avx2.splat(0); PREFIX];
-            for at in 0..PREFIX {
+    fn new(avx2: Avx2, teddy: &'a Teddy, text: &'a [u8], next: usize) -> Self {
+        let vectors = |tables: &[[u8; 16]; LONG]| {
+            let mut vectors = [avx2.splat(0); P];
+            for at in 0..P {
                 vectors[at] = avx2.twice(&tables[at]);
             }
             vectors
         };
         let (low, high) = (vectors(&teddy.low), vectors(&teddy.high));
-        let (crowded, buckets) = (teddy.crowded, [0; WIDTH]);
-        Candidates { avx2, low, high, text, at: next, next, crowded, left: 0, buckets }
+        let others = avx2.splat(if teddy.others { OTHERS } else { 0 });
+        let buckets = [0; WIDTH];
+        Candidates { avx2, teddy, low, high, others, text, at: next, next, left: 0, buckets }
     }
 
     /// The next place, and the buckets that may have a word there.
@@ -501,9 +542,14 @@ impl<'a, const ASCII: bool> Candidates<'a, ASCII> {
             }
             rest = &rest[STEP..];
         }
-        // Prefixes may end behind the text.
-        let bytes = padded(rest);
-        self.look(&bytes, self.text.len() - rest.len()).then_some(())
+        // What is looked at may end behind the text.
+        while !rest.is_empty() {
+            if self.look(&padded(rest), self.text.len() - rest.len()) {
+                return Some(());
+            }
+            rest = &rest[STEP.min(rest.len())..];
+        }
+        None
     }
 
     /// Looks at the places from `at` on; if there are any, those of one vector are to be handed
@@ -518,7 +564,7 @@ impl<'a, const ASCII: bool> Candidates<'a, ASCII> {
         let (before, mut fits) = if avx2.is_zero(first) { (WIDTH, second) } else { (0, first) };
         self.left = !avx2.equal(fits, none);
         // Where buckets have one word each, one place is looked at sooner than a vector.
-        if self.crowded || self.left & (self.left - 1) != 0 {
+        if self.teddy.crowded || self.left & (self.left - 1) != 0 {
             fits = avx2.and(fits, self.high(bytes, before));
             self.left = !avx2.equal(fits, none);
         }
@@ -528,27 +574,51 @@ impl<'a, const ASCII: bool> Candidates<'a, ASCII> {
     }
 
     /// For each place of a vector, the buckets that it may belong to by the low halves of its
-    /// bytes.
+    /// bytes; of the others' bucket just whether its first byte is not ASCII.
     #[inline(always)]
     fn low(&self, bytes: &[u8; STEP_BYTES], from: usize) -> Vector {
-        let avx2 = self.avx2;
-        let fits = |at: usize| {
-            let index = avx2.load(part(bytes, from + at));
-            // A look-up cares for the low half alone; of what is not ASCII it would make nothing.
-            let index = if ASCII { index } else { avx2.and(index, avx2.splat(0x0f)) };
-            avx2.look_up(self.low[at], index)
-        };
-        avx2.and(avx2.and(fits(0), fits(1)), avx2.and(fits(2), fits(3)))
+        let (avx2, fits) = (self.avx2, |at| self.low_at(bytes, from, at));
+        let mut all = avx2.and(avx2.and(fits(0), fits(1)), avx2.and(fits(2), fits(3)));
+        for at in SHORT..P {
+            all = avx2.and(all, fits(at));
+        }
+        if FULL == P {
+            return all;
+        }
+        avx2.or(all, avx2.and(self.others, avx2.load(part(bytes, from))))
     }
 
-    /// The same by the high halves.
+    #[inline(always)]
+    fn low_at(&self, bytes: &[u8; STEP_BYTES], from: usize, at: usize) -> Vector {
+        let avx2 = self.avx2;
+        let index = avx2.load(part(bytes, from + at));
+        // A look-up cares for the low half alone; of what is not ASCII it makes nothing, but
+        // behind the end of a word anything may follow.
+        let index = if at < FULL { index } else { avx2.and(index, avx2.splat(0x0f)) };
+        avx2.look_up(self.low[at], index)
+    }
+
+    /// The same by the high halves, and for the others' bucket by both.
     #[inline(always)]
     fn high(&self, bytes: &[u8; STEP_BYTES], from: usize) -> Vector {
+        let (avx2, fits) = (self.avx2, |at| self.high_at(bytes, from, at));
+        let mut all = avx2.and(avx2.and(fits(0), fits(1)), avx2.and(fits(2), fits(3)));
+        for at in SHORT..P {
+            all = avx2.and(all, fits(at));
+        }
+        all
+    }
+
+    #[inline(always)]
+    fn high_at(&self, bytes: &[u8; STEP_BYTES], from: usize, at: usize) -> Vector {
         let avx2 = self.avx2;
-        let fits = |at: usize| {
-            avx2.look_up(self.high[at], avx2.high_halves(avx2.load(part(bytes, from + at))))
-        };
-        avx2.and(avx2.and(fits(0), fits(1)), avx2.and(fits(2), fits(3)))
+        let bytes = avx2.load(part(bytes, from + at));
+        let high = avx2.look_up(self.high[at], avx2.high_halves(bytes));
+        if FULL == P {
+            return high;
+        }
+        let low_others = avx2.twice(&self.teddy.low_others[at]);
+        avx2.and(high, avx2.look_up(low_others, avx2.and(bytes, avx2.splat(0x0f))))
     }
 
     /// Goes on at `at`, which is behind the last place.
@@ -623,7 +693,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_may_follow_a_word_that_is_shorter_than_a_prefix() {
+    fn anything_may_follow_a_word_that_is_shorter_than_what_is_looked_at() {
         let words: Vec<(Word, Patterns)> =
             folded(vec![b"err".to_vec()]).into_iter().map(|word| (word, 1)).collect();
         let text = b"err\xffa\n\nan err\n".repeat(20);
@@ -631,6 +701,19 @@ mod tests {
         let found = found(&Scan::new(&words).unwrap(), lines, 1);
         assert_eq!(found.len(), 40);
         assert_eq!(found, naive(&words, lines, 1));
+    }
+
+    #[test]
+    fn words_are_found_up_to_the_last_byte_of_any_length() {
+        let words: Vec<(Word, Patterns)> =
+            folded(vec![b"bb".to_vec()]).into_iter().map(|word| (word, 1)).collect();
+        let scan = Scan::new(&words).unwrap();
+        for length in 2..3 * STEP {
+            let mut text = vec![b'a'; length];
+            text[length - 2..].copy_from_slice(b"bb");
+            let lines = Blocks::whole(&text);
+            assert_eq!(found(&scan, lines, 1), [(0..length, 1)]);
+        }
     }
 
     /// Few letters, so that words begin and overlap everywhere.
