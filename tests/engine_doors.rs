@@ -6,7 +6,7 @@ use std::time::Duration;
 mod support;
 
 use support::checker::{Account, Run, Totals};
-use support::engine::{Ask, Engine, Fault, Stream, inspect};
+use support::engine::{Ask, Engine, Fault, LOGS_HEAD, Stream, inspect};
 use support::logchute::{Logchute, Setup};
 use support::receivers::StreamSink;
 use support::{on_each_driver, wait_until};
@@ -192,6 +192,125 @@ fn a_stream_that_hangs_is_found_out_and_opened_again_without_a_gap() {
         assert!(totals.perfect(), "{io}: {totals}: {said}");
         assert!(said.contains("hangs"), "{said}");
         assert_eq!(scene.engine.attaches(ID), 2);
+    });
+}
+
+/// The answer to attach never begins, although the daemon answers everything else.
+#[test]
+fn an_attach_that_is_not_answered_is_asked_for_again() {
+    on_each_driver(|io| {
+        let mut scene = Scene::with_container(io, 0);
+        scene.setup = scene.setup.env("INACTIVITY_TIMEOUT", "300ms");
+        scene.engine.fault(Ask::Attach, Some(Fault::Hang));
+        let program = scene.setup.start();
+        let asked = || scene.engine.asked(Ask::Attach) == 1;
+        assert!(wait_until(SOON, asked), "{}", program.stderr());
+        scene.engine.fault(Ask::Attach, None);
+        scene.write(1, 50);
+        assert!(scene.engine.wait_followed(&[ID], SOON), "{}", program.stderr());
+        assert_eq!(program.metric("logchute_hung_streams"), 1.0);
+        scene.write(51, 100);
+        let (totals, said) = scene.account(program, 1, 100);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        assert!(said.contains("attach hangs"), "{said}");
+    });
+}
+
+/// An answer of the `logs` door that stops: before its head, behind it, in a line, before its end.
+#[test]
+fn a_pass_over_the_log_that_hangs_is_made_again_from_its_place() {
+    on_each_driver(|io| {
+        for stalls_at in [0, LOGS_HEAD.len(), 5000, usize::MAX] {
+            let mut scene = Scene::with_container(io, 200);
+            scene.setup = scene.setup.env("INACTIVITY_TIMEOUT", "200ms").env("BACKLOG", "true");
+            scene.engine.fault(Ask::Logs, Some(Fault::Stall(stalls_at)));
+            let program = scene.start();
+            assert!(wait_until(SOON, || scene.engine.asked(Ask::Logs) >= 1));
+            scene.engine.fault(Ask::Logs, None);
+            scene.write(201, 250);
+            assert!(wait_until(SOON, || scene.sink.newlines() >= 250), "{}", program.stderr());
+            assert_eq!(program.metric("logchute_hung_streams"), 1.0);
+            let (totals, said) = scene.account(program, 1, 250);
+            assert!(totals.perfect(), "{io}, {stalls_at}: {totals}: {said}");
+        }
+    });
+}
+
+/// A daemon that looks for our place for longer than a stream may be silent gets the time.
+#[test]
+fn a_pass_over_a_long_log_gets_more_time_each_time() {
+    on_each_driver(|io| {
+        let mut scene = Scene::with_container(io, 20);
+        scene.setup = scene.setup.env("INACTIVITY_TIMEOUT", "100ms").env("BACKLOG", "true");
+        scene.engine.fault(Ask::Logs, Some(Fault::Stall(LOGS_HEAD.len())));
+        let begun = std::time::Instant::now();
+        let program = scene.start();
+        let passes = || {
+            let requests = scene.engine.requests();
+            requests.iter().filter(|r| r.path.ends_with("/logs") && r.param("tail") == "").count()
+        };
+        assert!(wait_until(SOON, || passes() >= 4), "{}", program.stderr());
+        // 0.5 s, 1 s, 2 s, and each time a while until it is asked again.
+        let took = begun.elapsed();
+        assert!(took > Duration::from_millis(3500), "{io}: {took:?}");
+        scene.engine.fault(Ask::Logs, None);
+        scene.write(21, 40);
+        let (totals, said) = scene.account(program, 1, 40);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+    });
+}
+
+/// Where attach is refused the log is followed: what hangs is told from what is silent.
+#[test]
+fn a_log_that_is_followed_and_hangs_is_opened_again_without_a_gap() {
+    on_each_driver(|io| {
+        let mut scene = Scene::with_container(io, 0);
+        scene.setup = scene.setup.env("INACTIVITY_TIMEOUT", "200ms");
+        scene.engine.fault(Ask::Attach, Some(Fault::Status(403, "only GET here")));
+        let program = scene.setup.start();
+        let followed = || {
+            let requests = scene.engine.requests();
+            requests.iter().filter(|r| r.param("follow") == "1").count()
+        };
+        assert!(wait_until(SOON, || followed() >= 1), "{}", program.stderr());
+        scene.engine.fault(Ask::Logs, Some(Fault::Stall(usize::MAX)));
+        scene.write(1, 50);
+        assert!(wait_until(SOON, || scene.sink.newlines() >= 50), "{}", program.stderr());
+        // Silent for long, and left alone.
+        let (before, asked) = (followed(), scene.engine.asked(Ask::Logs));
+        assert!(wait_until(SOON, || scene.engine.asked(Ask::Logs) >= asked + 5));
+        assert_eq!((followed(), program.metric("logchute_hung_streams")), (before, 0.0));
+        scene.engine.fault(Ask::Logs, None);
+        scene.write(51, 100);
+        assert!(wait_until(SOON, || scene.sink.newlines() >= 100), "{}", program.stderr());
+        assert_eq!(program.metric("logchute_hung_streams"), 1.0);
+        let (totals, said) = scene.account(program, 1, 100);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        assert!(said.contains("reading its log hangs"), "{said}");
+    });
+}
+
+/// The same, and it is the end of the container that does not come.
+#[test]
+fn a_log_that_is_followed_beyond_the_end_of_its_container_is_let_go_of() {
+    on_each_driver(|io| {
+        let mut scene = Scene::with_container(io, 0);
+        scene.setup = scene.setup.env("INACTIVITY_TIMEOUT", "200ms");
+        scene.engine.fault(Ask::Attach, Some(Fault::Status(403, "only GET here")));
+        scene.engine.fault(Ask::Logs, Some(Fault::Stall(usize::MAX)));
+        scene.write(1, 10);
+        let program = scene.setup.start();
+        assert!(wait_until(SOON, || scene.engine.asked(Ask::Logs) >= 1), "{}", program.stderr());
+        scene.engine.fault(Ask::Logs, None);
+        scene.engine.end(ID);
+        scene.engine.tell_of_death(ID);
+        let hung = || program.metric("logchute_hung_streams") == 1.0;
+        assert!(wait_until(SOON, hung), "{}", program.stderr());
+        scene.engine.start(ID, Some(4343));
+        scene.write(11, 20);
+        let (totals, said) = scene.account(program, 11, 10);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        assert!(said.contains("although its container has ended"), "{said}");
     });
 }
 

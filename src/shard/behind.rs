@@ -34,7 +34,7 @@ pub(super) struct Part {
     /// Of a follower of lanes that fell behind: the intake of the container's main one.
     pub(super) main: Option<Weak<RefCell<Intake>>>,
     /// The followers of lanes that fell behind.
-    apart: Vec<tokio::task::JoinHandle<()>>,
+    apart: RefCell<Vec<tokio::task::JoinHandle<()>>>,
     /// The permission to catch up, until that is done.
     turn: Option<tokio::sync::OwnedSemaphorePermit>,
     /// It goes on where an earlier run of the program was, and has read nothing since.
@@ -46,7 +46,7 @@ pub(super) struct Part {
 impl Part {
     /// The part of a container's first follower.
     pub(super) fn main() -> Part {
-        Part { main: None, apart: Vec::new(), turn: None, taken_up: false, behind: None }
+        Part { main: None, apart: RefCell::default(), turn: None, taken_up: false, behind: None }
     }
 
     fn apart(main: Weak<RefCell<Intake>>, behind: u64) -> Part {
@@ -159,7 +159,7 @@ impl Follower {
     }
 
     /// Follows the lanes apart that were full while others had room.
-    pub(super) fn follow_parted(&mut self) {
+    pub(super) fn follow_parted(&self) {
         loop {
             let parted = self.intake.borrow_mut().parted.pop();
             let Some(Parted { intake, place }) = parted else { return };
@@ -182,7 +182,7 @@ impl Follower {
         place.reaching(intake.reached())
     }
 
-    fn follow_apart(&mut self, intake: Intake, place: Place) {
+    fn follow_apart(&self, intake: Intake, place: Place) {
         let main = self.part.main.clone().unwrap_or_else(|| Rc::downgrade(&self.intake));
         let intake = Rc::new(RefCell::new(intake));
         self.crew.feeds(&intake);
@@ -191,14 +191,15 @@ impl Follower {
         let mut follower = self.twin(mail, intake, Unread::Log(Box::new(place)));
         follower.part = Part::apart(main, self.crew.now());
         self.crew.behind(true);
-        self.part.apart.retain(|task| !task.is_finished());
-        self.part.apart.push(tokio::task::spawn_local(follower.run()));
+        let mut apart = self.part.apart.borrow_mut();
+        apart.retain(|task| !task.is_finished());
+        apart.push(tokio::task::spawn_local(follower.run()));
     }
 
     /// The lanes that fell behind are followed to their ends, too.
     pub(super) async fn end_parted(&mut self) {
         self.follow_parted();
-        for task in self.part.apart.drain(..) {
+        for task in self.part.apart.take() {
             let _ = task.await;
         }
     }

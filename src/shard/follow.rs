@@ -17,6 +17,7 @@ use super::behind::Part;
 use super::command::Origin;
 use super::intake::{Ended, HELD_MAX, Intake};
 use super::mail::Mailbox;
+use super::overdue::{Asked, Awaited};
 use super::pass::{LastRun, PassError, Place};
 use super::roster::Present;
 use super::vigil::Vigil;
@@ -28,6 +29,7 @@ use crate::io::clock;
 use crate::io::pool::READ_MAX;
 #[cfg(test)]
 use crate::io::sim::{self, Planted};
+use crate::io::stream::Closer;
 use crate::transport::daemon::{DaemonError, Streaming};
 use crate::transport::link::{Action, Event, Link, Notice};
 
@@ -69,11 +71,13 @@ pub struct Follower {
     /// Inspect has said who it is.
     known: bool,
     /// Which run the attach belongs to: its `StartedAt`.
-    run: Option<u64>,
+    pub(super) run: Option<u64>,
     /// The daemon cannot read its log: attach is its only door.
     logless: bool,
     /// How often in turn the daemon failed to read it.
     pub(super) log_failures: Cell<u32>,
+    /// How often in turn an answer was given up of which nothing came.
+    pub(super) overdue: Cell<u32>,
     pub(super) unread: Unread,
     /// How far passes over the log came before the attach went live.
     pub(super) shown: Cursor,
@@ -153,6 +157,7 @@ impl Follower {
             run: None,
             logless: false,
             log_failures: Cell::new(0),
+            overdue: Cell::new(0),
             shown: Cursor::new(),
             crew,
             mail,
@@ -463,6 +468,11 @@ impl Follower {
         self.pace.handle(Event::Connected, clock::now());
         while !self.mail.is_stopping() {
             let (running, again) = (self.is_running(), clock::now() + LOG_AGAIN);
+            self.intake.borrow_mut().rested = None;
+            if running {
+                // What is still to be read is read as it is written, and others may catch up.
+                self.note_caught_up();
+            }
             match self.pass(running).await {
                 Ok(()) => {}
                 Err(PassError::Gone) => return Ok(Next::Over),
@@ -903,7 +913,14 @@ impl Follower {
         let requested_at = self.crew.now();
         let daemon = self.crew.daemon();
         let request = daemon.api.attach(&self.id);
-        let stream = Box::pin(daemon.stream(&request, |closer| self.mail.attached(closer))).await?;
+        let awaited = Awaited::new(Asked::Attach);
+        let began = |closer: Closer| {
+            awaited.begins(&closer);
+            self.mail.attached(closer);
+        };
+        let answer = self.watched(&awaited, daemon.stream(&request, began));
+        let stream = Box::pin(answer).await?;
+        self.overdue.set(0);
         let attach = self.intake.borrow_mut().opened();
         let (crew, intake) = (Rc::clone(&self.crew), Rc::clone(&self.intake));
         let reader = read_attach(stream, attach, crew, intake, Rc::clone(&self.mail));

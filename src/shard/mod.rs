@@ -5,8 +5,8 @@
 //! log, [`behind`] waits for room, [`checkpoint`] and [`positions`] note how far all has come.
 //! [`lane`] is a route's share of the shard, [`groups`] the lines that it joins, [`berths`] has
 //! routes come and go, [`roster`] tells others who is being read, [`dial`] by which clock a line's
-//! time is, [`vigil`] finds streams that hang. No lock is taken and nothing is allocated per line;
-//! other threads are heard between reads, through bounded channels.
+//! time is, [`vigil`] finds streams that hang, [`overdue`] answers that do. No lock is taken and
+//! nothing is allocated per line; other threads are heard between reads, through bounded channels.
 
 pub mod backlog;
 mod behind;
@@ -20,6 +20,7 @@ pub mod groups;
 pub mod intake;
 pub mod lane;
 pub mod mail;
+mod overdue;
 pub mod pass;
 pub mod positions;
 pub mod roster;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::backlog::Backlog;
 use super::follow::Follower;
 use super::intake::Intake;
+use super::overdue::{Asked, Awaited};
 use crate::docker::Source;
 use crate::docker::inspect::Container;
 use crate::docker::logs::Parts;
@@ -13,6 +14,7 @@ use crate::docker::request::LogsQuery;
 use crate::doors::cursor::Cursor;
 use crate::doors::resume::{Replay, Resume};
 use crate::io::clock;
+use crate::io::stream::Closer;
 use crate::transport::daemon::{DaemonError, Streaming};
 
 /// How far a container's log has been read.
@@ -240,11 +242,21 @@ pub async fn read(
         look_for_gap(follower, reached, tty).await?;
         place.reaches = None;
     }
-    let daemon = follower.crew.daemon();
-    let request = daemon.api.logs(&follower.id, &place.query(sources, follow));
+    let query = place.query(sources, follow);
+    let awaited = Awaited::new(Asked::log(&query));
+    let answer = read_answer(&query, place, tty, follower, &awaited);
+    follower.watched(&awaited, answer).await
+}
+
+async fn read_answer(
+    query: &LogsQuery,
+    place: &mut Place,
+    tty: bool,
+    follower: &Follower,
+    awaited: &Awaited,
+) -> Result<(), PassError> {
     let began = follower.crew.now();
-    let answer = daemon.stream(&request, |closer| follower.mail.asked(closer)).await;
-    let stream = answer.map_err(|error| follower.refused(error))?;
+    let stream = open(query, follower, awaited).await?;
     follower.log_failures.set(0);
     place.cursor.begin_pass();
     if let Some(resume) = &mut place.resume {
@@ -253,11 +265,12 @@ pub async fn read(
     if let Some(seam) = follower.intake.borrow_mut().seam() {
         seam.pass_begins(began);
     }
-    let result = read_messages(stream, place, tty, follower).await;
+    let result = read_messages(stream, place, tty, follower, awaited).await;
     let now = follower.crew.now();
     let mut intake = follower.intake.borrow_mut();
     match &result {
         Ok(()) => {
+            follower.overdue.set(0);
             follower.crew.counters.unsure_seams.add(place.end_pass(&mut intake));
             if let Some(seam) = intake.seam() {
                 let _ = seam.pass_ended(now);
@@ -272,9 +285,29 @@ pub async fn read(
     result
 }
 
+/// Asks for the log.
+async fn open(
+    query: &LogsQuery,
+    follower: &Follower,
+    awaited: &Awaited,
+) -> Result<Streaming, PassError> {
+    let daemon = follower.crew.daemon();
+    let request = daemon.api.logs(&follower.id, query);
+    let began = |closer: Closer| {
+        awaited.begins(&closer);
+        follower.mail.asked(closer);
+    };
+    let stream = daemon.stream(&request, began).await;
+    awaited.has_head();
+    stream.map_err(|error| follower.refused(error))
+}
+
 /// Says what is missing if the log begins later than at `reached`, because it has been rotated.
 async fn look_for_gap(follower: &Follower, reached: u64, tty: bool) -> Result<(), PassError> {
-    match oldest(follower, tty).await? {
+    let all = LogsQuery { since: None, until: None, tail: None, follow: false };
+    let awaited = Awaited::new(Asked::log(&all));
+    let oldest = oldest(&all, follower, tty, &awaited);
+    match follower.watched(&awaited, oldest).await? {
         Some(oldest) if oldest > reached => {
             follower.note_gap(reached, oldest, "its log has been rotated past them");
         }
@@ -284,15 +317,16 @@ async fn look_for_gap(follower: &Follower, reached: u64, tty: bool) -> Result<()
 }
 
 /// When the oldest message of the log was written, if it has any.
-async fn oldest(follower: &Follower, tty: bool) -> Result<Option<u64>, PassError> {
-    let daemon = follower.crew.daemon();
-    let all = LogsQuery { since: None, until: None, tail: None, follow: false };
-    let request = daemon.api.logs(&follower.id, &all);
-    let answer = daemon.stream(&request, |closer| follower.mail.asked(closer)).await;
-    let (mut stream, mut log) =
-        (answer.map_err(|error| follower.refused(error))?, Backlog::new(tty));
+async fn oldest(
+    all: &LogsQuery,
+    follower: &Follower,
+    tty: bool,
+    awaited: &Awaited,
+) -> Result<Option<u64>, PassError> {
+    let (mut stream, mut log) = (open(all, follower, awaited).await?, Backlog::new(tty));
     let mut oldest = None;
     loop {
+        awaited.waits();
         let more = stream
             .next(&mut |bytes| {
                 let _ = log.push(bytes, &mut |_, ts, _| {
@@ -311,22 +345,26 @@ async fn read_messages(
     place: &mut Place,
     tty: bool,
     follower: &Follower,
+    awaited: &Awaited,
 ) -> Result<(), PassError> {
     let (crew, intake) = (&follower.crew, &*follower.intake);
     let (mut log, mut pace) = (Backlog::new(tty), crew.pace());
     let mut patient = true;
     loop {
         let (mut corrupt, mut read) = (None, 0);
+        awaited.waits();
         let more = stream
             .next(&mut |bytes| {
                 read += bytes.len();
                 let mut intake = intake.borrow_mut();
                 let pushed = log.push(bytes, &mut |source, ts, text| {
+                    awaited.brought(ts);
                     place.take(source, ts, text, &mut intake);
                 });
                 corrupt = corrupt.take().or(pushed.err());
             })
             .await;
+        awaited.came();
         if let Some(error) = corrupt {
             return Err(PassError::Broken(error.to_string()));
         }
@@ -340,7 +378,11 @@ async fn read_messages(
                 return Err(PassError::Blocked);
             }
             (full, lanes) if full == lanes => {}
-            _ => intake.borrow_mut().part_with_full(Some(place.clone())),
+            _ => {
+                intake.borrow_mut().part_with_full(Some(place.clone()));
+                // One that follows may not end for years.
+                follower.follow_parted();
+            }
         }
         crew.rest(&stream, &mut pace, read).await;
         patient = patient && ease(intake).await;

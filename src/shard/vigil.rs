@@ -29,7 +29,7 @@ const ARRIVAL: Duration = Duration::from_millis(250);
 /// When a shard may ask, whichever of its streams it is about.
 pub(super) struct Turns {
     /// How long a stream is silent before it is asked about.
-    silence: Duration,
+    pub(super) silence: Duration,
     next: Cell<Instant>,
 }
 
@@ -39,7 +39,7 @@ impl Turns {
     }
 
     /// The next turn that nobody has.
-    fn take(&self, now: Instant) -> Instant {
+    pub(super) fn take(&self, now: Instant) -> Instant {
         let turn = self.next.get().max(now);
         self.next.set(turn + self.silence / TURNS_A_SILENCE);
         turn

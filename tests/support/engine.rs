@@ -63,6 +63,9 @@ pub(crate) enum Fault {
     Hang,
     /// The end of the connection, without a byte.
     Close,
+    /// Of an answer of the `logs` door so many bytes, of its end nothing, and then silence. What is
+    /// asked for one line (`tail=1`) is answered well.
+    Stall(usize),
 }
 
 /// A message of the daemon's log, as its json-file driver keeps it.
@@ -520,12 +523,17 @@ fn serve(state: &Mutex<State>, number: u64, mut socket: UnixStream) -> io::Resul
         let mut locked = state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         locked.requests.push(request.clone());
         let (ask, id) = kind_of(&request);
-        if let Some(fault) = locked.faults.get(&ask).cloned() {
-            drop(locked);
-            if !misbehave(&fault, &mut socket)? {
-                return Ok(());
+        let mut stall = None;
+        match locked.faults.get(&ask).cloned() {
+            Some(Fault::Stall(bytes)) => stall = (request.param("tail") != "1").then_some(bytes),
+            Some(fault) => {
+                drop(locked);
+                if !misbehave(&fault, &mut socket)? {
+                    return Ok(());
+                }
+                continue;
             }
-            continue;
+            None => {}
         }
         let answer = match ask {
             Ask::Ping => plain(200, "text/plain; charset=utf-8", b"OK", request.method == "HEAD"),
@@ -554,6 +562,11 @@ fn serve(state: &Mutex<State>, number: u64, mut socket: UnixStream) -> io::Resul
             },
         };
         drop(locked);
+        if let Some(bytes) = stall {
+            let most = answer.len().saturating_sub(LOGS_END.len());
+            socket.write_all(&answer[..bytes.min(most)])?;
+            return until_closed(&mut socket);
+        }
         socket.write_all(&answer)?;
     }
     Ok(())
@@ -575,7 +588,8 @@ fn misbehave(fault: &Fault, socket: &mut UnixStream) -> io::Result<bool> {
             return Ok(true);
         }
         Fault::Hang => until_closed(socket)?,
-        Fault::Close => {}
+        // The latter has been dealt with.
+        Fault::Close | Fault::Stall(_) => {}
     }
     Ok(false)
 }
@@ -623,6 +637,12 @@ fn list(state: &State, all: bool) -> Vec<u8> {
     json_answer(200, &Value::from(entries))
 }
 
+/// How an answer of the `logs` door begins.
+pub(crate) const LOGS_HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nTransfer-Encoding: chunked\r\n\r\n";
+/// And how it ends.
+const LOGS_END: &[u8] = b"0\r\n\r\n";
+
 /// The log so far. `follow` is not served: the answer ends, as that of a stopped container.
 fn logs(state: &mut State, id: &str, request: &Request) -> Vec<u8> {
     let Some(container) = state.find(id) else { return no_such(id) };
@@ -651,11 +671,7 @@ fn logs(state: &mut State, id: &str, request: &Request) -> Vec<u8> {
         let whole = if container.tty() { bytes } else { frame(message.stream, &bytes) };
         body.extend_from_slice(&chunk(&whole));
     }
-    let mut answer =
-        b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
-    answer.extend_from_slice(&body);
-    answer.extend_from_slice(b"0\r\n\r\n");
-    answer
+    [LOGS_HEAD, &body, LOGS_END].concat()
 }
 
 /// A `since` or `until`: seconds with up to nine digits after a point, or nothing.
