@@ -76,7 +76,7 @@ pub struct Follower {
     logless: bool,
     /// How often in turn the daemon failed to read it.
     pub(super) log_failures: Cell<u32>,
-    /// How often in turn an answer was given up of which nothing came.
+    /// How often in turn a pass over it was given up of which nothing came.
     pub(super) overdue: Cell<u32>,
     pub(super) unread: Unread,
     /// How far passes over the log came before the attach went live.
@@ -920,7 +920,6 @@ impl Follower {
         };
         let answer = self.watched(&awaited, daemon.stream(&request, began));
         let stream = Box::pin(answer).await?;
-        self.overdue.set(0);
         let attach = self.intake.borrow_mut().opened();
         let (crew, intake) = (Rc::clone(&self.crew), Rc::clone(&self.intake));
         let reader = read_attach(stream, attach, crew, intake, Rc::clone(&self.mail));

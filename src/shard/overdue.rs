@@ -6,8 +6,8 @@
 //! while is asked about: does the daemon answer the same question, asked for one line alone? Then
 //! a head should have come long ago, and of an answer that has begun to bring lines the next line
 //! or the end; of one that is followed only a line that the log has and that has not come. What
-//! hangs is let go of and asked for anew, from our place on. Where it was a head or a place that
-//! did not come in time, the next one gets twice the time.
+//! hangs is let go of and asked for anew, from our place on. Where nothing of the log came in time,
+//! the next pass gets twice the time.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -24,8 +24,8 @@ use crate::transport::daemon::{Answer, DaemonError};
 
 /// A daemon may look for our place in a log for so many times the time that a stream may be silent.
 const SEARCH: u32 = 5;
-/// The time for a head or a place is doubled so often at most: to three and a half days for a
-/// place, where a stream may be silent for a minute.
+/// The time for a log is doubled so often at most: to three and a half days, where a stream may be
+/// silent for a minute.
 const DOUBLED_MAX: u32 = 10;
 /// What the log has for longer should have come.
 const UNDER_WAY: Duration = Duration::from_secs(2);
@@ -213,10 +213,10 @@ impl Follower {
     fn patience_for(&self, awaited: &Awaited) -> Duration {
         let silence = self.crew.asking.silence;
         let doubled = 1 << self.overdue.get().min(DOUBLED_MAX);
-        match awaited.stage.get() {
-            Stage::Head => silence * doubled,
-            Stage::Search => silence * SEARCH * doubled,
-            Stage::Lines => silence,
+        match (&awaited.asked, awaited.stage.get()) {
+            (Asked::Attach, _) | (_, Stage::Lines) => silence,
+            (_, Stage::Head) => silence * doubled,
+            (_, Stage::Search) => silence * SEARCH * doubled,
         }
     }
 
@@ -275,7 +275,7 @@ impl Follower {
         let (what, container) = (awaited.asked.shown(), &self.container.name);
         tracing::warn!(container, "{what} hangs, {why}: asking again");
         self.crew.counters.hung.add(1);
-        if awaited.stage.get() != Stage::Lines {
+        if matches!(awaited.asked, Asked::Log { .. }) && awaited.stage.get() != Stage::Lines {
             self.overdue.set(self.overdue.get() + 1);
         }
         if let Some(closer) = awaited.closer.take() {

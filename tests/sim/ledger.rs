@@ -14,9 +14,13 @@ const PERIOD: u64 = 3;
 /// What a route's receiver got.
 #[derive(Default)]
 struct Arrived {
-    /// How often each line came; and in which order the lines of a source came for the first time.
+    /// How often each line came.
     seen: BTreeMap<LineId, u64>,
-    newest: BTreeMap<(usize, usize), LineId>,
+    /// By run of the program: which lines came, and the newest of each source. Order holds within a
+    /// run. One that was killed is followed by one that goes on from an older place: what was
+    /// dropped behind that, or never read, comes for the first time then, behind newer lines.
+    came: BTreeSet<(u64, LineId)>,
+    newest: BTreeMap<(u64, usize, usize), LineId>,
     /// What came of sources that repeat themselves.
     repeated: BTreeMap<(usize, usize), Vec<u64>>,
     disorder: Vec<String>,
@@ -101,9 +105,9 @@ impl Ledger {
         }
     }
 
-    /// A record has been read by the receiver of `route`.
-    pub(super) fn received(&mut self, route: usize, record: &[u8]) {
-        self.arrived[route].take(record, &self.scenario);
+    /// A record of this run of the program has been read by the receiver of `route`.
+    pub(super) fn received(&mut self, route: usize, run: u64, record: &[u8]) {
+        self.arrived[route].take(run, record, &self.scenario);
     }
 
     /// A record was acknowledged by the kernel of a receiver that will never read it.
@@ -218,21 +222,20 @@ impl Ledger {
 }
 
 impl Arrived {
-    fn take(&mut self, record: &[u8], scenario: &Scenario) {
+    fn take(&mut self, run: u64, record: &[u8], scenario: &Scenario) {
         let whole = id_of(record).filter(|&(id, found)| found == text(scenario, id));
         let Some((id, text)) = whole else { return self.strays.push(record.to_vec()) };
         let source = (id.0, id.1);
         if text.contains(" again ") {
             return self.repeated.entry(source).or_default().push(id.2);
         }
-        let times = self.seen.entry(id).or_default();
-        *times += 1;
-        if *times > 1 {
+        *self.seen.entry(id).or_default() += 1;
+        if !self.came.insert((run, id)) {
             return;
         }
-        let newest = self.newest.insert(source, id);
+        let newest = self.newest.insert((run, source.0, source.1), id);
         if newest.is_some_and(|newest| newest > id) {
-            self.disorder.push(format!("line {id:?} came after {newest:?}"));
+            self.disorder.push(format!("line {id:?} came after {newest:?} in run {run}"));
         }
     }
 

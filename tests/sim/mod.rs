@@ -133,6 +133,7 @@ async fn simulate(seed: u64, planted: Option<Planted>, tell: bool) -> Outcome {
 /// Starts the program with what it finds on the disk.
 fn start(world: &Rc<RefCell<World>>) -> Program {
     let mut open = world.borrow_mut();
+    open.run += 1;
     let scenario = open.daemon.scenario;
     let now = open.wall();
     let left = open.disk.as_ref().map(|text| Positions::parse(text, now));

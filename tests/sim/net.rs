@@ -28,6 +28,8 @@ pub(super) enum End {
 /// A connection of the program.
 pub(super) struct Conn {
     pub(super) peer: Peer,
+    /// Which run of the program opened it.
+    pub(super) run: u64,
     /// What the program wrote and has not arrived.
     wire: VecDeque<u8>,
     written: u64,
@@ -59,9 +61,10 @@ pub(super) struct Conn {
 }
 
 impl Conn {
-    fn new(peer: Peer, send_max: u64, receive_max: usize) -> Conn {
+    fn new(peer: Peer, run: u64, send_max: u64, receive_max: usize) -> Conn {
         Conn {
             peer,
+            run,
             wire: VecDeque::new(),
             written: 0,
             arrived: 0,
@@ -101,7 +104,7 @@ impl World {
             Peer::Daemon => (1 << 20, 1 << 20),
             Peer::Receiver(_) => self.daemon.scenario.windows,
         };
-        self.conns.push(Conn::new(peer, send_max, receive_max));
+        self.conns.push(Conn::new(peer, self.run, send_max, receive_max));
         let number = self.conns.len() - 1;
         self.note("open", number as u64, matches!(peer, Peer::Daemon).into());
         if let Peer::Receiver(receiver) = peer {

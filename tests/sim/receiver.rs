@@ -74,11 +74,12 @@ impl World {
     /// Reads `n` bytes of a connection.
     fn take(&mut self, receiver: usize, number: usize, n: usize) {
         let Some(mut record) = self.receivers[receiver].conns.remove(&number) else { return };
+        let run = self.conns[number].run;
         let bytes: Vec<u8> = self.conns[number].inbox.drain(..n).collect();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             record.extend_from_slice(piece);
             if record.pop_if(|byte| *byte == b'\n').is_some() {
-                self.ledger.received(receiver, &record);
+                self.ledger.received(receiver, run, &record);
                 record.clear();
             }
         }

@@ -46,6 +46,8 @@ pub(super) struct World {
     pub(super) full_until: u64,
     /// The program is to be killed, and to be started again after this time.
     pub(super) crash: Option<u64>,
+    /// So many times it was started.
+    pub(super) run: u64,
     began: Instant,
     queue: BTreeMap<(u64, u64), Action>,
     serial: u64,
@@ -68,6 +70,7 @@ impl World {
             disk: None,
             full_until: 0,
             crash: None,
+            run: 0,
             began: Instant::now(),
             queue: BTreeMap::new(),
             serial: 0,
