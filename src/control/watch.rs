@@ -6,7 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -23,6 +23,10 @@ use crate::transport::link::{Action, Event, Link, Warner};
 
 /// Between lists while all is well: what events have missed is noticed this late at most.
 const LIST_EVERY: Duration = Duration::from_secs(60);
+
+/// The event of what a list shows is told at most so long after: a stream that brings none at all
+/// by then hangs.
+const TOLD_LATE: Duration = Duration::from_secs(10);
 
 /// Events that are read before the ones ahead of them are dealt with.
 const EVENTS_AHEAD: usize = 4096;
@@ -59,7 +63,7 @@ pub async fn watch(
                 let watched = watch_once(&mut daemon, asked, registry, dispatch, &mut up).await;
                 dispatch.connected(false);
                 let reason = match watched {
-                    Ok(()) => "the daemon ended its event stream".to_owned(),
+                    Ok(ended) => ended.to_owned(),
                     Err(error) => error.to_string(),
                 };
                 link.handle(Event::Failed(reason), clock::now());
@@ -71,14 +75,15 @@ pub async fn watch(
     }
 }
 
-/// One connection to the daemon, from the first question to the end of its events.
+/// One connection to the daemon, from the first question to the end of its events; returns what
+/// became of these.
 async fn watch_once(
     daemon: &mut Daemon,
     asked_version: Option<&str>,
     registry: &mut Registry,
     dispatch: &mut dyn Dispatch,
     up: &mut dyn FnMut(),
-) -> Result<(), DaemonError> {
+) -> Result<&'static str, DaemonError> {
     let greeting = greet(daemon, asked_version).await?;
     let api = Arc::clone(&greeting.api);
     daemon.api = Arc::clone(&api);
@@ -101,27 +106,47 @@ async fn watch_once(
     registry.reconcile(list_now, true).into_iter().for_each(|order| dispatch.send(order));
     up();
     dispatch.connected(true);
+    let ended = listen(daemon, &mut events, registry, dispatch).await;
+    drop(reader);
+    ended
+}
+
+/// Deals with events, and with a list now and then, until the events end or hang.
+async fn listen(
+    daemon: &Daemon,
+    events: &mut mpsc::Receiver<EventResult>,
+    registry: &mut Registry,
+    dispatch: &mut dyn Dispatch,
+) -> Result<&'static str, DaemonError> {
     let mut due = clock::now() + LIST_EVERY;
+    // By then an event must have come.
+    let mut overdue: Option<Instant> = None;
     loop {
-        match tokio::time::timeout_at(due.into(), events.recv()).await {
+        let until = overdue.into_iter().chain([due]).min().unwrap_or(due);
+        match tokio::time::timeout_at(until.into(), events.recv()).await {
             Ok(Some(event)) => {
+                overdue = None;
                 registry.measure(dispatch.received(), clock::now());
                 if let Some(order) = event?.and_then(|event| registry.event(event)) {
                     dispatch.send(order);
                 }
             }
-            Ok(None) => break,
+            Ok(None) => return Ok("the daemon ended its event stream"),
             Err(_quiet) => {}
         }
+        if overdue.is_some_and(|at| clock::now() >= at) {
+            return Ok("its event stream hangs: a list has what no event told");
+        }
         if clock::now() >= due {
-            due = clock::now() + LIST_EVERY;
             let list = list(daemon).await?;
             registry.measure(dispatch.received(), clock::now());
             registry.reconcile(list, false).into_iter().for_each(|order| dispatch.send(order));
+            due = clock::now() + LIST_EVERY;
+            if registry.take_untold() {
+                overdue = Some(clock::now() + TOLD_LATE);
+            }
         }
     }
-    drop(reader);
-    Ok(())
 }
 
 /// It took the subscription to its events and said nothing.

@@ -109,7 +109,7 @@ pub(super) struct Daemon {
     met: bool,
     listeners: BTreeSet<usize>,
     /// Open connections.
-    open: BTreeSet<usize>,
+    pub(super) open: BTreeSet<usize>,
 }
 
 impl Daemon {

@@ -253,6 +253,35 @@ fn a_seed_happens_the_same_way_each_time() {
     }
 }
 
+/// A list shows what an event stream that hangs did not tell; then there is another one.
+#[test]
+fn an_event_stream_that_hangs_is_opened_again() {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().start_paused(true).build().unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let scenario = Scenario::drawn(&mut Chance::new(1)).in_peace();
+        let receivers = (0..scenario.routes).map(|_| Receiver::new()).collect();
+        let world = World::new(1, Daemon::new(scenario), receivers, false);
+        let world = Rc::new(RefCell::new(world));
+        sim::enter(Rc::new(Lan(Rc::clone(&world))), World::wall_at_start(), None);
+        let program = start(&world);
+        let listeners = || world.borrow().daemon.listeners();
+        // With nothing to tell it is left alone.
+        go_on(&world, 150 * SECOND, |_| false).await;
+        let before = listeners();
+        assert_eq!(before.len(), 1);
+        before.iter().for_each(|conn| world.borrow_mut().hang(*conn));
+        go_on(&world, 300 * SECOND, |_| false).await;
+        assert_eq!(listeners(), before);
+        let index = world.borrow_mut().daemon.add(false);
+        world.borrow_mut().tell(index, "create");
+        go_on(&world, 400 * SECOND, |_| false).await;
+        assert!(listeners().len() == 1 && listeners() != before, "{:?}", listeners());
+        program.kill().await;
+    });
+    sim::leave();
+}
+
 /// Faults that are planted in the program are found, each within so many seeds.
 #[test]
 fn planted_faults_are_found() {

@@ -50,6 +50,8 @@ pub(super) struct Conn {
     eof_told: bool,
     /// The peer has closed it.
     pub(super) gone: bool,
+    /// Nothing that the peer sends comes any more, nor that it has closed it.
+    pub(super) hangs: bool,
     /// Nothing arrives before this time.
     pub(super) held_until: u64,
     /// Records that arrived and that nobody will read, with where each ends.
@@ -78,6 +80,7 @@ impl Conn {
             shut: false,
             eof_told: false,
             gone: false,
+            hangs: false,
             held_until: 0,
             unread: Vec::new(),
             reader: None,
@@ -125,6 +128,9 @@ impl World {
 
     /// The peer sends `bytes`, `delay` later.
     pub(super) fn send(&mut self, number: usize, bytes: Vec<u8>, delay: u64) {
+        if self.conns[number].hangs {
+            return;
+        }
         let at = self.comes_at(number, delay);
         self.conns[number].coming += bytes.len();
         self.at(at, move |world| {
@@ -148,7 +154,7 @@ impl World {
 
     /// The peer has closed the connection: what comes to it is answered by a reset.
     pub(super) fn close_by_peer(&mut self, number: usize, end: End) {
-        if std::mem::replace(&mut self.conns[number].gone, true) {
+        if self.conns[number].hangs || std::mem::replace(&mut self.conns[number].gone, true) {
             return;
         }
         let at = self.comes_at(number, 0);
@@ -186,6 +192,12 @@ impl World {
         }
         self.conns[number].gone = true;
         self.ended(number, End::Reset);
+    }
+
+    /// What is between the two stands still: nothing more of what the peer says comes.
+    pub(super) fn hang(&mut self, number: usize) {
+        self.note("hangs", number as u64, 0);
+        self.conns[number].hangs = true;
     }
 
     /// The next of what the program wrote arrives some time.

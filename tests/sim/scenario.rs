@@ -52,7 +52,7 @@ pub(super) struct Scenario {
 type Fault = fn(&mut World);
 
 /// All kinds of faults.
-const FAULTS: [(&str, Fault); 14] = [
+const FAULTS: [(&str, Fault); 15] = [
     ("a receiver's connections are reset", reset_receiver),
     ("a receiver stands still", freeze_receiver),
     ("a receiver is slow", slow_receiver),
@@ -70,6 +70,7 @@ const FAULTS: [(&str, Fault); 14] = [
         world.crash = world.daemon.scenario.state.then_some(lasts);
     }),
     ("the disk is full", |world| world.full_until = world.now + world.a_while()),
+    ("a connection to the daemon hangs", hang_connection),
 ];
 
 impl Scenario {
@@ -108,6 +109,11 @@ impl Scenario {
         routes[..self.routes].iter().map(|route| (*route).to_owned()).collect()
     }
 
+    /// The same without faults.
+    pub(super) fn in_peace(self) -> Scenario {
+        Scenario { faults: [false; FAULTS.len()], ..self }
+    }
+
     /// Its environment.
     pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
@@ -117,6 +123,7 @@ impl Scenario {
             ("BUFFER", self.buffer.to_string()),
             ("READ_WAIT", self.read_wait.to_owned()),
             ("ALLOW_TTY", "true".to_owned()),
+            ("INACTIVITY_TIMEOUT", "10s".to_owned()),
         ]
     }
 }
@@ -409,6 +416,15 @@ fn restart_daemon(world: &mut World) {
 fn cut_events(world: &mut World) {
     for conn in world.daemon.listeners() {
         world.daemon_eof(conn);
+    }
+}
+
+/// Whatever it is: an attach stream, a log that is read, events, a question.
+fn hang_connection(world: &mut World) {
+    let open: Vec<usize> = world.daemon.open.iter().copied().collect();
+    if !open.is_empty() {
+        let conn = world.chance.pick(&open);
+        world.hang(conn);
     }
 }
 
