@@ -4,7 +4,7 @@
 //! events may be missed (the daemon drops them for a slow listener, and forgets them when it
 //! restarts), so after each connect a list is reconciled with what is known.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use super::placement::{Load, Meter, place};
@@ -24,10 +24,6 @@ pub struct Registry {
     own: Option<String>,
     /// Whether a list has been seen.
     listed: bool,
-    /// Which containers run, as the last event or list of each said.
-    running: BTreeSet<String>,
-    /// A list had something that no event had told.
-    untold: bool,
 }
 
 /// A command and the shard it is for.
@@ -42,8 +38,6 @@ impl Registry {
             meter: Meter::default(),
             own,
             listed: false,
-            running: BTreeSet::new(),
-            untold: false,
         }
     }
 
@@ -69,11 +63,6 @@ impl Registry {
 
     /// What an event asks for.
     pub fn event(&mut self, event: DockerEvent) -> Option<Order> {
-        match event.action {
-            Action::Start | Action::Restart => drop(self.running.insert(event.id.clone())),
-            Action::Die { .. } => drop(self.running.remove(&event.id)),
-            _ => {}
-        }
         let signal = match event.action {
             Action::Create => return self.follow(described(event), Origin::Created),
             Action::Start | Action::Restart if !self.shard_of.contains_key(&event.id) => {
@@ -99,12 +88,9 @@ impl Registry {
         let gone: Vec<String> =
             self.shard_of.keys().filter(|id| !present.contains(*id)).cloned().collect();
         let mut orders: Vec<Order> = gone.iter().filter_map(|id| self.forget(id)).collect();
-        self.untold =
-            !blind && (!gone.is_empty() || list.iter().any(|listed| self.is_news(listed)));
-        self.running = list.iter().filter(|l| runs(l)).map(|l| l.id.clone()).collect();
         for listed in list {
             if let Some(&shard) = self.shard_of.get(&listed.id) {
-                let look = blind || runs(&listed);
+                let look = blind || matches!(listed.state, State::Running | State::Paused);
                 let signal = Signal::Check { name: listed.name, look };
                 orders.push((shard, Command::Signal { id: listed.id, signal }));
                 continue;
@@ -119,19 +105,6 @@ impl Registry {
             orders.extend(self.follow(container, origin));
         }
         orders
-    }
-
-    /// Whether the last list had something that no event had told before; once.
-    pub fn take_untold(&mut self) -> bool {
-        std::mem::take(&mut self.untold)
-    }
-
-    /// Whether this is a container that is not known, or one that runs and was not known to, or
-    /// the other way round.
-    fn is_news(&self, listed: &Listed) -> bool {
-        let known = self.shard_of.contains_key(&listed.id);
-        self.own.as_ref() != Some(&listed.id)
-            && (!known || self.running.contains(&listed.id) != runs(listed))
     }
 
     fn follow(&mut self, container: Container, origin: Origin) -> Option<Order> {
@@ -153,10 +126,6 @@ impl Registry {
         load.fresh = load.fresh.min(load.containers);
         Some((shard, Command::Signal { id: id.to_owned(), signal: Signal::Destroyed }))
     }
-}
-
-fn runs(listed: &Listed) -> bool {
-    matches!(listed.state, State::Running | State::Paused)
 }
 
 /// As much of a container as its event tells.
@@ -271,39 +240,6 @@ mod tests {
             assert!(order.0 < 3);
         }
         assert_eq!(counts(&registry), [0, 0, 0]);
-    }
-
-    /// What a list shows and no event has told is how an event stream that hangs shows.
-    #[test]
-    fn what_a_list_has_and_no_event_told_is_noted() {
-        let mut registry = Registry::new(1, Some("own".into()));
-        let mut list = vec![listed("own", State::Running), listed("a", State::Running)];
-        let untold = |registry: &mut Registry, list: &[Listed], blind| {
-            registry.reconcile(list.to_vec(), blind);
-            registry.take_untold()
-        };
-        assert!(!untold(&mut registry, &list, true), "nobody listened before");
-        assert!(!untold(&mut registry, &list, false));
-        list.push(listed("b", State::Exited));
-        assert!(untold(&mut registry, &list, false), "new");
-        assert!(!untold(&mut registry, &list, false), "known by now");
-        list[2].state = State::Running;
-        assert!(untold(&mut registry, &list, false), "started");
-        list[2].state = State::Exited;
-        assert!(untold(&mut registry, &list, false), "ended");
-        list.pop();
-        assert!(untold(&mut registry, &list, false), "gone");
-        // The same, and told.
-        list.push(listed("b", State::Running));
-        registry.event(event("b", Action::Create));
-        registry.event(event("b", Action::Start));
-        assert!(!untold(&mut registry, &list, false));
-        list[2].state = State::Exited;
-        registry.event(event("b", Action::Die { exit_code: None }));
-        assert!(!untold(&mut registry, &list, false));
-        list.pop();
-        registry.event(event("b", Action::Destroy));
-        assert!(!untold(&mut registry, &list, false));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -24,9 +24,11 @@ use crate::transport::link::{Action, Event, Link, Warner};
 /// Between lists while all is well: what events have missed is noticed this late at most.
 const LIST_EVERY: Duration = Duration::from_secs(60);
 
-/// The event of what a list shows is told at most so long after: a stream that brings none at all
-/// by then hangs.
-const TOLD_LATE: Duration = Duration::from_secs(10);
+/// An event that the daemon has for longer should have come.
+const UNDER_WAY: Duration = Duration::from_secs(5);
+/// How long the daemon may take to say which events it has had; one that does not end that answer
+/// is not asked again.
+const PAST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Events that are read before the ones ahead of them are dealt with.
 const EVENTS_AHEAD: usize = 4096;
@@ -85,9 +87,9 @@ async fn watch_once(
     up: &mut dyn FnMut(),
 ) -> Result<&'static str, DaemonError> {
     let greeting = greet(daemon, asked_version).await?;
-    let api = Arc::clone(&greeting.api);
+    let (api, theirs) = (Arc::clone(&greeting.api), greeting.clock);
     daemon.api = Arc::clone(&api);
-    let request = api.events(None);
+    let request = api.events(None, None);
     let stream = tokio::time::timeout(SUBSCRIBE_TIMEOUT, daemon.stream(&request, |_| ()))
         .await
         .map_err(|_| silent())??;
@@ -106,7 +108,7 @@ async fn watch_once(
     registry.reconcile(list_now, true).into_iter().for_each(|order| dispatch.send(order));
     up();
     dispatch.connected(true);
-    let ended = listen(daemon, &mut events, registry, dispatch).await;
+    let ended = listen(daemon, theirs, &mut events, registry, dispatch).await;
     drop(reader);
     ended
 }
@@ -114,18 +116,18 @@ async fn watch_once(
 /// Deals with events, and with a list now and then, until the events end or hang.
 async fn listen(
     daemon: &Daemon,
+    theirs: Clock,
     events: &mut mpsc::Receiver<EventResult>,
     registry: &mut Registry,
     dispatch: &mut dyn Dispatch,
 ) -> Result<&'static str, DaemonError> {
-    let mut due = clock::now() + LIST_EVERY;
-    // By then an event must have come.
-    let mut overdue: Option<Instant> = None;
+    // When something came, or later, by the daemon's clock.
+    let heard_now = || theirs.at(nanos(clock::wall() + theirs.slack));
+    let (mut due, mut heard, mut tells_past) = (clock::now() + LIST_EVERY, heard_now(), true);
     loop {
-        let until = overdue.into_iter().chain([due]).min().unwrap_or(due);
-        match tokio::time::timeout_at(until.into(), events.recv()).await {
+        match tokio::time::timeout_at(due.into(), events.recv()).await {
             Ok(Some(event)) => {
-                overdue = None;
+                heard = heard_now();
                 registry.measure(dispatch.received(), clock::now());
                 if let Some(order) = event?.and_then(|event| registry.event(event)) {
                     dispatch.send(order);
@@ -134,19 +136,30 @@ async fn listen(
             Ok(None) => return Ok("the daemon ended its event stream"),
             Err(_quiet) => {}
         }
-        if overdue.is_some_and(|at| clock::now() >= at) {
-            return Ok("its event stream hangs: a list has what no event told");
-        }
         if clock::now() >= due {
             let list = list(daemon).await?;
             registry.measure(dispatch.received(), clock::now());
             registry.reconcile(list, false).into_iter().for_each(|order| dispatch.send(order));
-            due = clock::now() + LIST_EVERY;
-            if registry.take_untold() {
-                overdue = Some(clock::now() + TOLD_LATE);
+            let until = theirs.at(nanos(clock::wall() - UNDER_WAY - theirs.slack));
+            if tells_past && heard < until {
+                let past = has_events(daemon, heard, until).await;
+                tells_past = past.is_some();
+                if past == Some(true) && events.is_empty() {
+                    return Ok("its event stream hangs");
+                }
             }
+            due = clock::now() + LIST_EVERY;
         }
     }
+}
+
+/// Whether the daemon had something to tell in this time (nanoseconds since 1970, its clock);
+/// `None` if it does not say.
+async fn has_events(daemon: &Daemon, since: u64, until: u64) -> Option<bool> {
+    let request = daemon.api.events(Some(since), Some(until));
+    let answer = tokio::time::timeout(PAST_TIMEOUT, daemon.ask(&request, |_| ())).await;
+    let answer = answer.ok()?.ok()?;
+    Some(!answer.body.trim_ascii().is_empty())
 }
 
 /// It took the subscription to its events and said nothing.

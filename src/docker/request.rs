@@ -122,12 +122,12 @@ impl Api {
     }
 
     /// `GET /events` of containers, those since `since` (nanoseconds since 1970, inclusive) that
-    /// the daemon still has first. The filter names the type alone: with `health_status` or
+    /// the daemon still has first. With `until` the answer ends there. The filter names the type alone: with `health_status` or
     /// `exec_*` among them, the daemon takes event names for prefixes.
-    pub fn events(&self, since: Option<u64>) -> Vec<u8> {
+    pub fn events(&self, since: Option<u64>, until: Option<u64>) -> Vec<u8> {
         let filters = Encoded(r#"{"type":["container"]}"#);
-        let since = time("since", since);
-        self.get(&format!("/events?filters={filters}{since}"))
+        let (since, until) = (time("since", since), time("until", until));
+        self.get(&format!("/events?filters={filters}{since}{until}"))
     }
 
     /// `POST /containers/{id}/attach`: both sources from now on, no input. The daemon answers 101
@@ -227,13 +227,13 @@ mod tests {
             (v41.inspect(id), "GET /v1.41/containers/3edafbdfe8db/json"),
             (api(None).inspect(id), "GET /containers/3edafbdfe8db/json"),
             (
-                v41.events(None),
+                v41.events(None, None),
                 "GET /v1.41/events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D",
             ),
             (
-                v41.events(Some(1_000_000_000)),
+                v41.events(Some(1_000_000_000), Some(2_000_000_005)),
                 "GET /v1.41/events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D\
-                 &since=1.000000000",
+                 &since=1.000000000&until=2.000000005",
             ),
             (
                 v41.attach(id),
@@ -279,7 +279,7 @@ mod tests {
             api.ping(),
             api.list(),
             api.inspect("x"),
-            api.events(None),
+            api.events(None, None),
             api.logs("x", &LogsQuery::default()),
         ] {
             has(request, "Connection: close");

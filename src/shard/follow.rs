@@ -506,9 +506,15 @@ impl Follower {
 
     /// Waits for a container that is not running to start; its first lines are held until it is
     /// known as what they are to be sent (its process id is part of that).
+    ///
+    /// That it has started, and ended again, is also looked for when a list asks to: events may
+    /// not be told, and a stream that hangs brings nothing.
     async fn until_it_runs(&mut self) -> Result<(), Next> {
         loop {
-            while self.intake.borrow().is_silent() && !self.mail.take_started() {
+            while self.intake.borrow().is_silent()
+                && !self.mail.take_started()
+                && !self.mail.take_stirred()
+            {
                 if self.mail.is_stopping() || self.mail.is_destroyed() {
                     return Err(Next::Over);
                 }
@@ -516,6 +522,12 @@ impl Follower {
                 self.attend();
             }
             match self.inspect().await {
+                Ok(seen) if !is_running(&seen) && !self.is_fresh(&seen) => {
+                    self.identify(seen);
+                    if self.intake.borrow().is_silent() {
+                        return Err(Next::Again); // the log has what it wrote
+                    }
+                }
                 Ok(seen) => self.identify(seen),
                 // The lines are there, and go out under what is known.
                 Err(error) => tracing::debug!(container = self.container.name, "{error}"),
@@ -645,7 +657,8 @@ impl Follower {
     fn note_end(&mut self, ended_at: u64) {
         let intake = self.intake.borrow();
         let live_until = match intake.ended() {
-            Some(Ended::Eof | Ended::Corrupt(_)) => Some(ended_at),
+            // It may have stood still for a while before it broke.
+            Some(Ended::Eof | Ended::Corrupt(_)) => Some(intake.read_until().min(ended_at)),
             Some(Ended::Hung { live_until }) => Some(*live_until),
             _ => None,
         };

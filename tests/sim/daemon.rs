@@ -107,6 +107,8 @@ pub(super) struct Daemon {
     requests: BTreeMap<usize, Vec<u8>>,
     /// The program has seen a list of the containers.
     met: bool,
+    /// Events that it remembers, with their times.
+    past: Vec<(u64, Vec<u8>)>,
     listeners: BTreeSet<usize>,
     /// Open connections.
     pub(super) open: BTreeSet<usize>,
@@ -124,6 +126,7 @@ impl Daemon {
             containers: Vec::new(),
             requests: BTreeMap::new(),
             met: false,
+            past: Vec::new(),
             listeners: BTreeSet::new(),
             open: BTreeSet::new(),
         }
@@ -405,6 +408,7 @@ impl World {
             "Action": action, "Actor": {"ID": container.id, "Attributes": attributes},
             "scope": "local", "time": wall / 1_000_000_000, "timeNano": wall,
         });
+        self.daemon.past.push((wall, format!("{event}\n").into_bytes()));
         let line = chunked(format!("{event}\n").as_bytes());
         for conn in self.daemon.listeners() {
             self.send(conn, line.clone(), 0);
@@ -427,6 +431,7 @@ impl World {
             container.attached.clear();
             container.following.clear();
         }
+        self.daemon.past.clear();
         self.daemon.listeners.clear();
         self.daemon.requests.clear();
         self.daemon.open.clear();
@@ -513,6 +518,12 @@ impl World {
                 let list: Value = there.map(Container::listed).collect();
                 self.reply(number, 200, list.to_string().as_bytes());
             }
+            (["", "events"], _) if query.contains("until=") => {
+                let (since, until) = times(query);
+                let past = self.daemon.past.iter().filter(|(at, _)| (since..=until).contains(at));
+                let past: Vec<u8> = past.flat_map(|(_, event)| event.clone()).collect();
+                self.reply(number, 200, &past);
+            }
             (["", "events"], _) => {
                 self.daemon.listeners.insert(number);
                 self.send(number, head("200 OK", "Transfer-Encoding: chunked"), 0);
@@ -590,13 +601,7 @@ impl World {
     }
 
     fn logs(&mut self, number: usize, index: usize, query: &str) {
-        let limit = |name: &str| {
-            let value = query.split('&').find_map(|pair| pair.strip_prefix(name))?;
-            let (seconds, fraction) = value.split_once('.').unwrap_or((value, ""));
-            let nanos: u64 = format!("{fraction:0<9}").parse().ok()?;
-            Some(seconds.parse::<u64>().ok()? * 1_000_000_000 + nanos)
-        };
-        let (since, until) = (limit("since=").unwrap_or(0), limit("until=").unwrap_or(u64::MAX));
+        let (since, until) = times(query);
         let container = &self.daemon.containers[index];
         let follow = query.contains("follow=1") && container.doing == Doing::Running;
         let tty = container.tty;
@@ -625,6 +630,17 @@ impl World {
             self.finish(number);
         }
     }
+}
+
+/// From when and until when something is asked for.
+fn times(query: &str) -> (u64, u64) {
+    let limit = |name: &str| {
+        let value = query.split('&').find_map(|pair| pair.strip_prefix(name))?;
+        let (seconds, fraction) = value.split_once('.').unwrap_or((value, ""));
+        let nanos: u64 = format!("{fraction:0<9}").parse().ok()?;
+        Some(seconds.parse::<u64>().ok()? * 1_000_000_000 + nanos)
+    };
+    (limit("since=").unwrap_or(0), limit("until=").unwrap_or(u64::MAX))
 }
 
 /// A frame of the multiplexed stream.
