@@ -327,7 +327,7 @@ impl Intake {
         let held = std::mem::take(held);
         self.phase = Phase::Live(demux(tty));
         // They are as old as that: what came since has its own time.
-        let read_at = self.held_until.take().unwrap_or_else(clock::wall);
+        let read_at = self.take_held_until(clock::wall());
         if let Err(ended) = self.take_current(&held, read_at) {
             self.ended = Some(ended);
         }
@@ -357,7 +357,8 @@ impl Intake {
 
     /// The seam was found: deliver what the log has not, and go live.
     pub fn joined(&mut self, now: SystemTime) {
-        let at = self.feed.at(self.held_until.take().unwrap_or(now));
+        let read_at = self.take_held_until(now);
+        let at = self.feed.at(read_at);
         match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Joining(demux, seam, _) => {
                 self.phase = Phase::Live(demux);
@@ -375,13 +376,23 @@ impl Intake {
 
     /// There is no log to join: deliver all that is held, and go live.
     pub fn skip_seam(&mut self, now: SystemTime) {
-        let at = self.feed.at(self.held_until.take().unwrap_or(now));
+        let read_at = self.take_held_until(now);
+        let at = self.feed.at(read_at);
         if let Phase::Joining(demux, seam, _) = std::mem::replace(&mut self.phase, Phase::Closed) {
             self.phase = Phase::Live(demux);
             for source in Source::ALL {
                 self.deliver(source, seam.held_bytes(source), at);
             }
         }
+    }
+
+    /// What was held is delivered: when the last of it was read, which is when the attach was known
+    /// to work; `now` if nothing was held.
+    fn take_held_until(&mut self, now: SystemTime) -> SystemTime {
+        let Some(until) = self.held_until.take() else { return now };
+        self.read_at = self.feed.at(until);
+        self.drained_at = self.read_at;
+        until
     }
 
     /// Bytes of one source, with their time (nanoseconds since 1970).

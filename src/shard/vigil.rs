@@ -96,11 +96,11 @@ impl Follower {
         if now < vigil.at || self.intake.borrow().ended().is_some() {
             return;
         }
-        let live_until = self.live_until(attached);
+        let live_until = self.live_until();
         if vigil.ended {
             vigil.rest(now + silence);
             if self.run_is_over().await {
-                self.hang_up(live_until, attached, "although its container has ended");
+                self.hang_up(live_until, "although its container has ended");
             }
             return;
         }
@@ -121,7 +121,7 @@ impl Follower {
                 vigil.missing = Some((live_until, first));
                 let patience = UNDER_WAY.min(silence);
                 if first.saturating_add(nanos(patience + self.crew.slack())) < self.crew.now() {
-                    self.hang_up(live_until, attached, "although its log goes on");
+                    self.hang_up(live_until, "although its log goes on");
                 }
                 vigil.rest(clock::now() + patience);
             }
@@ -130,8 +130,8 @@ impl Follower {
     }
 
     /// When the stream was last known to work: nanoseconds since 1970, daemon's clock.
-    fn live_until(&self, attached: Attached) -> u64 {
-        self.intake.borrow().read_until().max(attached.attached_at)
+    fn live_until(&self) -> u64 {
+        self.intake.borrow().read_until()
     }
 
     /// Whether the daemon told of the end of the run that is attached.
@@ -170,8 +170,8 @@ impl Follower {
     }
 
     /// Lets go of a stream that hangs, unless it has brought something meanwhile, or ended.
-    fn hang_up(&mut self, live_until: u64, attached: Attached, why: &str) {
-        if self.live_until(attached) != live_until || self.intake.borrow().ended().is_some() {
+    fn hang_up(&mut self, live_until: u64, why: &str) {
+        if self.live_until() != live_until || self.intake.borrow().ended().is_some() {
             return;
         }
         tracing::warn!(container = self.container.name, "its stream hangs, {why}: opening another");
