@@ -80,7 +80,9 @@ pub(super) fn text(scenario: &Scenario, (container, source, number): LineId) -> 
         1..16 => 400,
         other => other as usize / 4,
     };
-    let filler = char::from(b'a' + (hash >> 16) as u8 % 26).to_string().repeat(length);
+    // Each place of a long line looks different: where it is cut its end is found by its text.
+    let letter = |at| char::from(b'a' + (mix(hash ^ at) % 26) as u8);
+    let filler: String = (0..length as u64).map(letter).collect();
     format!("@{container}.{source}.{number} {parity} {filler}")
 }
 
