@@ -314,6 +314,29 @@ fn a_log_that_is_followed_beyond_the_end_of_its_container_is_let_go_of() {
     });
 }
 
+/// The connection for events stands still. The list of the minute shows what it did not tell; the
+/// daemon, asked for what it has told, that it hangs.
+#[test]
+fn an_event_stream_that_hangs_is_opened_again() {
+    on_each_driver(|io| {
+        let scene = Scene::with_container(io, 0);
+        let program = scene.start();
+        scene.engine.hush();
+        scene.engine.die(ID);
+        scene.engine.start(ID, Some(4343));
+        scene.write(1, 10);
+        scene.engine.die(ID);
+        let limit = Duration::from_secs(80);
+        assert!(wait_until(limit, || scene.sink.newlines() >= 10), "{}", program.stderr());
+        scene.engine.start(ID, Some(4344));
+        assert!(scene.engine.wait_followed(&[ID], SOON), "{}", program.stderr());
+        scene.write(11, 20);
+        let (totals, said) = scene.account(program, 1, 20);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        assert!(said.contains("its event stream hangs"), "{said}");
+    });
+}
+
 /// A container that writes nothing is asked about again and again, and left alone.
 #[test]
 fn a_silent_container_is_told_from_a_stream_that_hangs() {

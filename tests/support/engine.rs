@@ -151,6 +151,8 @@ impl Container {
 struct State {
     containers: Vec<Container>,
     listeners: HashMap<u64, UnixStream>,
+    /// All events so far, with their times.
+    events: Vec<(u128, String)>,
     connections: HashMap<u64, UnixStream>,
     next: u64,
     requests: Vec<Request>,
@@ -386,6 +388,11 @@ impl Engine {
         }
     }
 
+    /// Whoever listens to events now hears of none any more, nor of an end.
+    pub(crate) fn hush(&self) {
+        self.state().listeners.clear();
+    }
+
     /// Sends an event to whoever listens, with the container's name, image and labels.
     pub(crate) fn event(&self, id: &str, action: &str, attributes: &[(&str, &str)]) {
         let mut state = self.state();
@@ -403,6 +410,7 @@ impl Engine {
             "Action": action, "Actor": {"ID": id, "Attributes": of_actor}, "scope": "local",
             "time": (nanos / 1_000_000_000) as u64, "timeNano": nanos as u64,
         });
+        state.events.push((nanos, format!("{event}\n")));
         let line = chunk(format!("{event}\n").as_bytes());
         state.listeners.retain(|_, listener| listener.write_all(&line).is_ok());
     }
@@ -544,6 +552,7 @@ fn serve(state: &Mutex<State>, number: u64, mut socket: UnixStream) -> io::Resul
             },
             Ask::Logs => logs(&mut locked, id, &request),
             Ask::Other => json_answer(404, &json!({"message": "page not found"})),
+            Ask::Events if !request.param("until").is_empty() => past_events(&locked, &request),
             Ask::Events => {
                 socket.write_all(
                     b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\n\
@@ -623,6 +632,17 @@ fn attach(
         let _ = socket.shutdown(Shutdown::Write);
     }
     Ok(None)
+}
+
+/// What happened in the time that is asked for.
+fn past_events(state: &State, request: &Request) -> Vec<u8> {
+    let bounds = (limit(request.param("since"), 0), limit(request.param("until"), u128::MAX));
+    let (Some(since), Some(until)) = bounds else {
+        return json_answer(400, &json!({"message": "since or until is no UNIX time"}));
+    };
+    let events = state.events.iter().filter(|(at, _)| (since..=until).contains(at));
+    let events: String = events.map(|(_, event)| &**event).collect();
+    plain(200, "application/json", events.as_bytes(), false)
 }
 
 fn list(state: &State, all: bool) -> Vec<u8> {
