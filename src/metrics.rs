@@ -278,7 +278,7 @@ pub struct ShardCounters {
     /// Times that lines were lost, or may have been, that no route has received: the log that was
     /// to be read on had gone on without us, or was gone.
     pub gaps: Counter,
-    /// Streams that hung: the daemon had something that they did not bring.
+    /// Streams, and other answers, that hung: the daemon had something that they did not bring.
     pub hung: Counter,
     /// Times that two doors' bytes could not be joined for certain.
     pub unsure_seams: Counter,

@@ -247,7 +247,10 @@ fn a_pass_over_a_long_log_gets_more_time_each_time() {
         let program = scene.start();
         let passes = || {
             let requests = scene.engine.requests();
-            requests.iter().filter(|r| r.path.ends_with("/logs") && r.param("tail") == "").count()
+            requests
+                .iter()
+                .filter(|r| r.path.ends_with("/logs") && r.param("tail").is_empty())
+                .count()
         };
         assert!(wait_until(SOON, || passes() >= 4), "{}", program.stderr());
         // 0.5 s, 1 s, 2 s, and each time a while until it is asked again.
@@ -323,6 +326,7 @@ fn an_event_stream_that_hangs_is_opened_again() {
         let program = scene.start();
         scene.engine.hush();
         scene.engine.die(ID);
+        std::thread::sleep(Duration::from_millis(500));
         scene.engine.start(ID, Some(4343));
         scene.write(1, 10);
         scene.engine.die(ID);

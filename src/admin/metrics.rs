@@ -135,7 +135,8 @@ impl Snapshot {
         out.gauge("logchute_containers_behind", help, sum(|s| s.behind))?;
         let help = "Times that lines of a container were lost, or may have been, before any route";
         out.counter("logchute_gaps", help, sum(|s| s.gaps))?;
-        let help = "Of these, those that hung: the daemon had something that they did not bring";
+        let help =
+            "Streams and answers of the daemon that hung: it had something that they did not bring";
         out.counter("logchute_hung_streams", help, sum(|s| s.hung))?;
         let help = "Times that backlog and live lines could not be joined for certain";
         out.counter("logchute_unsure_seams", help, sum(|s| s.unsure_seams))?;

@@ -228,7 +228,7 @@ impl Follower {
                 Err(_) => Finding::Silent,
             };
         };
-        let since = awaited.newest.get().map(|newest| newest + 1).or(since);
+        let since = awaited.newest.get().map(|newest| newest.saturating_add(1)).or(since);
         let query = LogsQuery { since, until: None, tail: Some(1), follow: false };
         let answer = match self.ask_beside(awaited, &api.logs(&self.id, &query)).await {
             Ok(answer) => answer,
