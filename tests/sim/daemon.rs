@@ -360,6 +360,12 @@ impl World {
         let container = &mut self.daemon.containers[index];
         container.finished_at = Some(wall);
         container.doing = Doing::Exited;
+        if std::mem::replace(&mut container.found, false) {
+            // It was there before the program, and ended before that could attach.
+            let next = container.next;
+            (0..2).for_each(|source| self.ledger.wanted_from((index, source, next[source])));
+        }
+        let container = &mut self.daemon.containers[index];
         let ended = [&container.attached[..], &container.following[..]].concat();
         let following = std::mem::take(&mut container.following);
         container.attached.clear();
