@@ -122,8 +122,9 @@ impl Api {
     }
 
     /// `GET /events` of containers, those since `since` (nanoseconds since 1970, inclusive) that
-    /// the daemon still has first. With `until` the answer ends there. The filter names the type alone: with `health_status` or
-    /// `exec_*` among them, the daemon takes event names for prefixes.
+    /// the daemon still has first. With `until` the answer ends there. The filter names the
+    /// type alone: with `health_status` or `exec_*` among them, the daemon takes event names for
+    /// prefixes.
     pub fn events(&self, since: Option<u64>, until: Option<u64>) -> Vec<u8> {
         let filters = Encoded(r#"{"type":["container"]}"#);
         let (since, until) = (time("since", since), time("until", until));
