@@ -663,7 +663,8 @@ impl Follower {
             _ => None,
         };
         if let Some(live_until) = live_until {
-            let config = ResumeConfig::new(live_until, self.crew.slack());
+            let mut config = ResumeConfig::new(live_until, self.crew.slack());
+            config.arrival += intake.lag();
             let [stdout, stderr] = &intake.tails;
             let resume = Resume::new([stdout, stderr], config);
             let place = Place::after(resume, self.shown.clone()).reaching(intake.reached());

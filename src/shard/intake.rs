@@ -38,8 +38,10 @@ pub struct Intake {
     /// our clock.
     read_at: u64,
     drained_at: u64,
-    /// When the last of what is held was read.
-    held_until: Option<SystemTime>,
+    /// When the first and the last of what is held was read.
+    held: Option<(SystemTime, SystemTime)>,
+    /// What was held counts as read when the last of it was: so much of that was earlier at most.
+    spread: Duration,
     /// When the place was reached that was noted last.
     noted: u64,
     /// Which attach this is about: the reader of an earlier one may still be at its end.
@@ -99,7 +101,8 @@ impl Intake {
             phase: Phase::Closed,
             read_at: 0,
             drained_at: 0,
-            held_until: None,
+            held: None,
+            spread: Duration::ZERO,
             noted: 0,
             attach: 0,
             ended: None,
@@ -169,9 +172,9 @@ impl Intake {
         self.read_at
     }
 
-    /// How much longer than usual what is read may have waited to be read.
+    /// How much longer than usual what is delivered may have waited, before it was read or held.
     pub fn lag(&self) -> Duration {
-        Duration::from_nanos(self.read_at.saturating_sub(self.drained_at))
+        self.spread + Duration::from_nanos(self.read_at.saturating_sub(self.drained_at))
     }
 
     /// Whether the lanes of both have got the same: both have read one run to its end, or the
@@ -193,11 +196,12 @@ impl Intake {
             Phase::Joining(frames, _, tty) => *frames = demux(*tty),
             phase => {
                 *phase = Phase::Unknown(Vec::new());
-                self.held_until = None;
+                self.held = None;
             }
         }
         (self.ended, self.ended_at) = (None, 0);
         self.rested = None;
+        self.spread = Duration::ZERO;
         // What came before is behind another place, and is of no interest to this one.
         self.read_at = self.feed.at(clock::wall());
         self.drained_at = self.read_at;
@@ -240,7 +244,7 @@ impl Intake {
             let taken = self.feed.read(demux, bytes, now, &mut self.tails, &mut self.complaint);
             return taken.map_err(|corrupt| Ended::Corrupt(corrupt.to_string()));
         }
-        self.held_until = Some(now);
+        self.held = Some((self.held.map_or(now, |(first, _)| first), now));
         self.hold(bytes, self.feed.at(now))
     }
 
@@ -389,9 +393,10 @@ impl Intake {
     /// What was held is delivered: when the last of it was read, which is when the attach was known
     /// to work; `now` if nothing was held.
     fn take_held_until(&mut self, now: SystemTime) -> SystemTime {
-        let Some(until) = self.held_until.take() else { return now };
+        let Some((since, until)) = self.held.take() else { return now };
         self.read_at = self.feed.at(until);
         self.drained_at = self.read_at;
+        self.spread = until.duration_since(since).unwrap_or_default();
         until
     }
 
