@@ -125,7 +125,8 @@ pub struct Chunk {
     room: usize,
     /// Bytes charged to the budget: `room`, or 0 where the budget had to be overdrawn.
     charged: usize,
-    /// Of records that came from the spool: the place of the first of all there.
+    /// Of records that came from the spool: the place of the first of all there. Where that was
+    /// delivered by an earlier run it may be below 0, and is wrapped.
     place: Option<u64>,
     /// Of these, those before this one are known there to be delivered.
     told: usize,

@@ -106,11 +106,12 @@ impl Shelf {
         if let Some(place) = chunk.place
             && chunk.first > chunk.told
         {
-            if place >= self.found {
+            let upto = place.wrapping_add(chunk.first as u64);
+            if upto > self.found {
                 self.kept = self.kept.saturating_sub(chunk.first - chunk.told);
             }
             chunk.told = chunk.first;
-            self.delivered = Some(place + chunk.first as u64);
+            self.delivered = Some(upto);
         }
     }
 
@@ -326,7 +327,7 @@ impl Outbox {
                 end.before = false;
                 return end.anew.take().map(Order::Delivered).or_else(|| self.order_at_end());
             };
-            let upto = chunk.place.map(|place| place + chunk.ends.len() as u64);
+            let upto = chunk.place.map(|place| place.wrapping_add(chunk.ends.len() as u64));
             end.anew = end.anew.max(upto);
             return Some(shelf.write_before(chunk));
         }
@@ -361,7 +362,8 @@ impl Outbox {
         let Some(shelf) = &self.shelf else { return 0 };
         let mut before = 0;
         let in_memory = |chunk: &Chunk| {
-            let is_kept = chunk.place.is_some_and(|place| place >= shelf.found);
+            let next = chunk.place.map(|place| place.wrapping_add(chunk.first as u64));
+            let is_kept = next.is_some_and(|next| next >= shelf.found);
             before += if is_kept { chunk.records() } else { 0 };
             !chunk.is_spooled()
         };
@@ -684,9 +686,29 @@ pub mod naive {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::naive::{Model, Op};
+    use super::{Answer, Order};
+    use crate::buffer::{Budget, Outbox};
     use proptest::collection::vec;
     use proptest::prelude::*;
+
+    /// Of the first frame that an earlier run has left, some records may be delivered: those have
+    /// no place.
+    #[test]
+    fn what_an_earlier_run_has_left_may_begin_within_a_frame() {
+        let budget = Arc::new(Budget::new(64 * 1024, 1));
+        let mut outbox = Outbox::new(budget, usize::MAX).with_spool(1, false);
+        let Some(Order::Read(mut chunk)) = outbox.next_order() else { panic!("nothing is read") };
+        chunk.fill(b"abcd", [1, 2, 3, 4].into_iter(), 3, 0u64.wrapping_sub(3));
+        outbox.answered(Answer::Read(chunk), 0);
+        let chunk = outbox.take().unwrap();
+        assert_eq!(chunk.pending(), b"d");
+        outbox.sent(chunk, 1);
+        assert_eq!(outbox.acknowledge(1), (1, 1));
+        assert!(matches!(outbox.next_order(), Some(Order::Delivered(1))));
+    }
 
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![

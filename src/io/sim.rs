@@ -55,6 +55,14 @@ pub(crate) enum Planted {
     NoResume,
     /// Log and attach are joined at once, wherever the log is at the time.
     HastySeam,
+    /// Over RELP an answer counts for the oldest record without one, whichever it is for.
+    OtherAnswer,
+    /// Joined lines whose time is over go out, and stay to go out again.
+    GroupTwice,
+    /// Joined lines go out as soon as the timer looks.
+    HastyGroups,
+    /// The first record of each chunk that comes back from a spool is missing.
+    SpoolSkips,
 }
 
 thread_local! {

@@ -60,7 +60,7 @@ struct Doubtful {
 }
 
 /// Joins the lines of one container and source, for one route.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Grouper {
     joined: Vec<u8>,
     /// Lines in `joined`; 0 if there is no group. Doubtful ones do not count.

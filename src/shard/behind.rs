@@ -133,6 +133,7 @@ impl Follower {
             if self.is_blocked() {
                 self.part.end_turn();
                 tokio::select! {
+                    biased;
                     () = room => {}
                     () = self.mail.wait(None) => {}
                 }
@@ -140,6 +141,7 @@ impl Follower {
                 return;
             } else {
                 tokio::select! {
+                    biased;
                     turn = Arc::clone(&turns).acquire_owned() => self.part.turn = turn.ok(),
                     () = self.mail.wait(None) => {}
                 }

@@ -410,9 +410,13 @@ impl Follower {
     /// The attach is in place: brings what was before it, goes live, and stays until it ends.
     async fn read_on_from(&mut self, mut attached: Attached) -> Result<Next, Next> {
         let since = clock::now();
-        if !self.is_running() && !self.is_fresh(&self.container) && self.intake.borrow().is_silent()
-        {
-            // It has ended, and its log is complete.
+        // It has ended, and its log is complete. What an attach brings that was in place before
+        // that is of the same run, also what is still on its way.
+        let ended = !self.is_running() && !self.is_fresh(&self.container);
+        let asked_at = Duration::from_nanos(attached.requested_at) + self.crew.slack();
+        let finished_at = self.container.finished_at.map(Duration::from_nanos);
+        let parked = finished_at.is_none_or(|finished_at| finished_at <= asked_at);
+        if ended && parked && self.intake.borrow().is_silent() {
             self.read_log().await?;
         }
         if !self.is_running() && self.is_fresh(&self.container) {
@@ -463,6 +467,10 @@ impl Follower {
         }
         if let Unread::Nothing = self.unread {
             self.unread = Unread::Log(Box::new(Place::since(self.crew.now())));
+        }
+        if self.is_running() {
+            // Such a pass lasts as long as the container: others may catch up meanwhile.
+            self.part.end_turn();
         }
         self.origin = Origin::Started;
         self.pace.handle(Event::Connected, clock::now());

@@ -12,6 +12,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 
 use super::lane::Lane;
+#[cfg(test)]
+use crate::io::sim::{self, Planted};
 use crate::lines::blocks::Blocks;
 use crate::lines::group::{Group, Grouper};
 use crate::route::multiline::{JoinedFilter, Marker, Multiline};
@@ -171,11 +173,19 @@ impl Groups {
 
     /// An eighth of MULTILINE_FLUSH_AFTER has passed: what is old enough goes out.
     pub fn tick(&self, lane: &Lane, joining: &Joining) {
-        let now = self.now.get() + 1;
+        let (now, age) = (self.now.get() + 1, AGE);
         self.now.set(now);
+        #[cfg(test)]
+        let age = if sim::planted(Planted::HastyGroups) { 0 } else { age };
         self.waiting.borrow_mut().retain(|slot| {
             let mut state = slot.0.borrow_mut();
-            if state.grouper.is_due(now, AGE) {
+            if state.grouper.is_due(now, age) {
+                #[cfg(test)]
+                if sim::planted(Planted::GroupTwice) {
+                    let State { grouper, prefix, stamp, .. } = &mut *state;
+                    let mut again = |group: Group<'_>| write(lane, joining, prefix, stamp, group);
+                    grouper.clone().flush(&joining.multiline.joint, &mut again);
+                }
                 self.flush(lane, joining, &mut state);
             }
             state.waits = !state.grouper.is_empty();

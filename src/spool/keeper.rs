@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
+use super::disk::simulated;
 use super::volume::{Found, Volume, private};
 use super::{Spool, Tray};
 use crate::buffer::Chunk;
@@ -50,6 +52,11 @@ pub(super) fn open(spool: &Arc<Spool>) -> io::Result<()> {
     spool.found.store(found, SeqCst);
     let run = next_run(spool)?;
     let keeper = Keeper::new(Arc::clone(spool), lock, run, old, found);
+    #[cfg(test)]
+    if simulated::is_entered() {
+        tokio::task::spawn_local(keeper.run_simulated());
+        return Ok(());
+    }
     let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(|| keeper.run())?;
     spool.worker.get_or_init(|| thread.thread().clone());
     Ok(())
@@ -183,19 +190,41 @@ impl Keeper {
 
     /// Works until all shards have closed.
     fn run(mut self) {
-        while self.lanes.iter().any(|lane| !lane.closed) {
-            let mut idle = true;
-            for shard in 0..self.lanes.len() {
-                let order = self.tray(shard).papers().orders.pop_front();
-                if let Some(order) = order {
-                    idle = false;
-                    self.obey(shard, order);
-                }
-            }
-            if idle {
+        while !self.is_over() {
+            if !self.work() {
                 std::thread::park();
             }
         }
+    }
+
+    /// The same without a thread, on a disk that takes its time.
+    #[cfg(test)]
+    async fn run_simulated(mut self) {
+        while !self.is_over() {
+            let spool = Arc::clone(&self.spool);
+            let rung = spool.rung.notified();
+            tokio::time::sleep(simulated::pause()).await;
+            if !self.work() {
+                rung.await;
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.closed)
+    }
+
+    /// Does the oldest that each shard has ordered; says whether there was anything.
+    fn work(&mut self) -> bool {
+        let mut any = false;
+        for shard in 0..self.lanes.len() {
+            let order = self.tray(shard).papers().orders.pop_front();
+            if let Some(order) = order {
+                any = true;
+                self.obey(shard, order);
+            }
+        }
+        any
     }
 
     fn tray(&self, shard: usize) -> &Tray {

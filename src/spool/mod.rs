@@ -2,8 +2,9 @@
 //! while the program does not run.
 //!
 //! [`segment`] is the format of the files and [`log`] the books of a log, both pure; [`volume`] has
-//! the files, and [`keeper`] is the thread of a spool, which alone waits for the disk. Shards order
-//! and are answered through a [`Berth`]; what is ordered when is [`crate::buffer::shelf`]'s.
+//! the files, which [`disk`] changes, and [`keeper`] is the thread of a spool, which alone waits
+//! for the disk. Shards order and are answered through a [`Berth`]; what is ordered when is
+//! [`crate::buffer::shelf`]'s.
 //!
 //! A spool is a folder of its own. Each run of the program writes logs of its own, one a shard;
 //! those of earlier runs are only read, and deleted when they are delivered.
@@ -20,6 +21,7 @@ use tokio::sync::Notify;
 use crate::buffer::shelf::{Answer, Order};
 use crate::metrics::RouteCounters;
 
+pub(crate) mod disk;
 mod keeper;
 pub mod log;
 pub mod segment;
@@ -58,6 +60,9 @@ pub struct Spool {
     counters: Arc<RouteCounters>,
     trays: Vec<Tray>,
     worker: OnceLock<Thread>,
+    /// Rung instead of waking the thread where there is none.
+    #[cfg(test)]
+    rung: Notify,
     /// Records of earlier runs, at start.
     found: AtomicU64,
 }
@@ -117,6 +122,8 @@ impl Spool {
             counters: Arc::clone(counters),
             trays: (0..shards).map(|_| Tray::default()).collect(),
             worker: OnceLock::new(),
+            #[cfg(test)]
+            rung: Notify::new(),
             found: AtomicU64::new(0),
         })
     }
@@ -144,6 +151,8 @@ impl Spool {
     }
 
     fn wake(&self) {
+        #[cfg(test)]
+        self.rung.notify_one();
         if let Some(worker) = self.worker.get() {
             worker.unpark();
         }

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::libc::{EMFILE, ENFILE, ENOMEM};
 
+use super::disk;
 use super::log::{Log, Segment};
 use super::segment::{
     self, Foreign, HEAD_LEN, HEADER_LEN, Header, MARK_LEN, Next, latest_mark, mark,
@@ -178,9 +179,9 @@ impl Volume {
         let (Some(file), Some(segment)) = (&self.writing, self.log.writing()) else {
             return Err(io::Error::other("no segment is open"));
         };
-        if let Err(error) = file.write_all_at(frame, segment.len) {
+        if let Err(error) = disk::write(file, frame, segment.len) {
             // What was written of it must not be taken for more than it is.
-            let cut = file.set_len(segment.len);
+            let cut = disk::cut(file, segment.len);
             if cut.is_err() || segment.end > segment.first {
                 self.log.stop_segment();
                 self.writing = None;
@@ -193,17 +194,17 @@ impl Volume {
 
     fn begin_segment(&mut self) -> io::Result<()> {
         if let Some(file) = self.writing.take() {
-            file.sync_data()?;
+            disk::sync(&file)?;
         }
         if self.marks.is_none() {
             self.open_marks()?;
         }
         let first = self.log.next();
         let path = self.segment_path(first);
-        let mut file = private().read(true).write(true).create(true).truncate(true).open(&path)?;
+        let file = private().read(true).write(true).create(true).truncate(true).open(&path)?;
         let header = Header { route: self.route, first };
-        if let Err(error) = file.write_all(&header.encode()) {
-            let _ = fs::remove_file(&path);
+        if let Err(error) = disk::write(&file, &header.encode(), 0) {
+            let _ = disk::remove(&path);
             return Err(error);
         }
         self.log.began();
@@ -218,8 +219,8 @@ impl Volume {
         let file = private().read(true).write(true).create(true).truncate(false).open(&path)?;
         if file.metadata()?.len() < 2 * MARK_LEN as u64 {
             let marks = [mark(self.log.delivered(), self.route); 2];
-            if let Err(error) = file.write_all_at(marks.as_flattened(), 0) {
-                let _ = fs::remove_file(&path);
+            if let Err(error) = disk::write(&file, marks.as_flattened(), 0) {
+                let _ = disk::remove(&path);
                 return Err(error);
             }
         }
@@ -259,6 +260,8 @@ impl Volume {
                 return Ok(Found::Trouble("the checksum of some records is wrong".to_owned()));
             };
             let delivered = self.log.taken(&head);
+            #[cfg(test)]
+            let delivered = delivered + u64::from(disk::simulated::skips());
             if delivered < u64::from(head.records) {
                 let place = head.first.wrapping_add(shift);
                 chunk.fill(records.bytes, records.ends(), delivered as usize, place);
@@ -306,7 +309,7 @@ impl Volume {
         let Some(marks) = &self.marks else { return Ok(()) };
         let place = if self.turn { MARK_LEN as u64 } else { 0 };
         self.turn = !self.turn;
-        marks.write_all_at(&mark(self.log.delivered(), self.route), place)
+        disk::write(marks, &mark(self.log.delivered(), self.route), place)
     }
 
     fn delete(&mut self, segments: Vec<u64>) -> io::Result<()> {
@@ -315,7 +318,7 @@ impl Volume {
             if self.reading.as_ref().is_some_and(|(open, _)| *open == first) {
                 self.reading = None;
             }
-            result = result.and(fs::remove_file(self.segment_path(first)));
+            result = result.and(disk::remove(&self.segment_path(first)));
         }
         if self.log.bytes() == 0 {
             self.writing = None;
@@ -326,14 +329,14 @@ impl Volume {
     /// Has the disk write what it has of the log.
     pub(super) fn sync(&self) -> io::Result<()> {
         let files = self.writing.iter().chain(&self.marks);
-        files.map(File::sync_data).fold(Ok(()), Result::and)
+        files.map(disk::sync).fold(Ok(()), Result::and)
     }
 
     /// Deletes what is left of a log that holds nothing.
     pub(super) fn remove(&mut self) -> io::Result<()> {
         self.tidy()?;
         self.marks = None;
-        match fs::remove_file(self.mark_path()) {
+        match disk::remove(&self.mark_path()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed,
         }

@@ -123,6 +123,7 @@ impl Line {
         };
         let more = room && queue.may_send() && !queue.is_last();
         tokio::select! {
+            biased;
             () = self.shared.bell.notified() => Ok(()),
             () = queue.wait(), if more => Ok(()),
             () = sleep_until(deadline), if waiting => {
@@ -209,6 +210,7 @@ async fn unless_given_up(
     };
     let first = async {
         tokio::select! {
+            biased;
             result = goodbye => result,
             result = given_up => result,
         }

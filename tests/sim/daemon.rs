@@ -277,6 +277,9 @@ impl World {
                 container.part_open[source] = !ends;
                 let line = container.taken[source];
                 container.taken[source] += u64::from(ends);
+                if ends && self.daemon.scenario.joined {
+                    self.ledger.streams.taken((index, source, line), self.now);
+                }
                 let ts = container.last_ts[source];
                 container.copying.push_back((at, Message { ts, source, bytes, line }));
             }
@@ -593,6 +596,7 @@ impl World {
             return self.reply(number, 409, br#"{"message":"container is paused"}"#);
         }
         container.attached.push(number);
+        self.ledger.streams.begins(number, index, false, self.now);
         let (taken, begun) = (container.taken, container.begun.clone());
         if std::mem::replace(&mut container.found, false) {
             // What it wrote before is not wanted, and the line that it was writing may be cut.
@@ -616,6 +620,7 @@ impl World {
         self.note("log", index as u64, bodies.len() as u64);
         self.tell_text(query);
         bodies.iter().for_each(|body| self.tell_lines(body));
+        self.ledger.streams.begins(number, index, true, self.now);
         let container = &mut self.daemon.containers[index];
         if follow {
             container.following.push(number);

@@ -1,15 +1,16 @@
 //! What was written and what arrived: each line has a number, so that lost, doubled, reordered and
-//! damaged ones are known exactly.
+//! damaged ones are known exactly. Of joined lines ([`super::joined`]) also what belongs together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::chance::mix;
 use super::daemon::{Daemon, LineId};
+use super::joined::{self, Joined};
 use super::scenario::Scenario;
 use crate::metrics::RouteTotals;
 
 /// Of a container that repeats itself, a line is the same as that so many lines later.
-const PERIOD: u64 = 3;
+pub(super) const PERIOD: u64 = 3;
 
 /// What a route's receiver got.
 #[derive(Default)]
@@ -29,6 +30,11 @@ struct Arrived {
     /// Lines that the receiver's kernel had acknowledged when it was killed.
     never_read: BTreeSet<LineId>,
     never_read_repeated: u64,
+    /// Records that the receiver has answered for (RELP).
+    answered: u64,
+    /// What was done that its protocol forbids.
+    wrong: Vec<String>,
+    joined: Joined,
 }
 
 /// The account.
@@ -38,6 +44,8 @@ pub(super) struct Ledger {
     wanted_from: BTreeMap<(usize, usize), u64>,
     torn: BTreeSet<LineId>,
     rotated: BTreeSet<LineId>,
+    /// What happened to the streams that joined lines come by.
+    pub(super) streams: joined::Streams,
 }
 
 /// What a seed showed beside complaints.
@@ -86,6 +94,12 @@ pub(super) fn text(scenario: &Scenario, (container, source, number): LineId) -> 
     format!("@{container}.{source}.{number} {parity} {filler}")
 }
 
+/// A line as its container writes it, without its newline.
+pub(super) fn written(scenario: &Scenario, id: LineId) -> String {
+    let indent = if joined::goes_on(scenario, id) { "\t" } else { "" };
+    format!("{indent}{}", text(scenario, id))
+}
+
 fn id_of(record: &[u8]) -> Option<(LineId, &str)> {
     let record = std::str::from_utf8(record).ok()?;
     let text = record[record.find('@')?..].trim_end_matches('\r');
@@ -104,22 +118,41 @@ impl Ledger {
             wanted_from: BTreeMap::new(),
             torn: BTreeSet::new(),
             rotated: BTreeSet::new(),
+            streams: joined::Streams::default(),
         }
     }
 
-    /// A record of this run of the program has been read by the receiver of `route`.
-    pub(super) fn received(&mut self, route: usize, run: u64, record: &[u8]) {
-        self.arrived[route].take(run, record, &self.scenario);
+    /// A record of this run of the program has been read by the receiver of `route`, now.
+    pub(super) fn received(&mut self, route: usize, run: u64, record: &[u8], now: u64) {
+        let arrived = &mut self.arrived[route];
+        if !self.scenario.joins(route) {
+            arrived.take(run, record, &self.scenario);
+            return;
+        }
+        let lines: Vec<&[u8]> = record.split(|byte| *byte == joined::SEPARATOR).collect();
+        let ids = lines.iter().map(|line| arrived.take(run, line, &self.scenario)).collect();
+        arrived.joined.take(&self.scenario, ids, now);
     }
 
     /// A record was acknowledged by the kernel of a receiver that will never read it.
     pub(super) fn never_read(&mut self, route: usize, record: &[u8]) {
-        if let Some((id, text)) = id_of(record) {
+        let lines = record.split(|byte| *byte == joined::SEPARATOR);
+        for (id, text) in lines.filter_map(id_of) {
             match text.contains(" again ") {
                 true => self.arrived[route].never_read_repeated += 1,
                 false => drop(self.arrived[route].never_read.insert(id)),
             }
         }
+    }
+
+    /// The receiver of `route` answers for a record that it has stored.
+    pub(super) fn answered(&mut self, route: usize) {
+        self.arrived[route].answered += 1;
+    }
+
+    /// The program has done what the protocol of `route` forbids.
+    pub(super) fn wrong(&mut self, route: usize, what: &str) {
+        self.arrived[route].wrong.push(format!("route {route}: {what}"));
     }
 
     /// The lines of a source before this one are not asked for.
@@ -149,9 +182,16 @@ impl Ledger {
         let (arrived, scenario) = (&self.arrived[route], &self.scenario);
         // Where the log lost lines before they were read, the seam is a guess, and is said to be.
         let guessed = sum.unsure > 0 && !self.rotated.is_empty();
-        let mut complaints = Vec::new();
+        let mut complaints = arrived.wrong.clone();
+        let (said, answered) = (totals.delivered_lines, arrived.answered);
+        if scenario.relp[route] && said > answered {
+            complaints.push(format!("route {route}: {said} delivered, {answered} answered"));
+        }
         if !guessed {
-            complaints.extend(arrived.disorder.iter().cloned());
+            // What was in memory when the program was killed comes behind what was in the spool.
+            let spooled = scenario.spool > 0 && sum.crashes > 0;
+            let in_order = !(scenario.relp[route] && scenario.any_order || spooled);
+            complaints.extend(arrived.disorder.iter().filter(|_| in_order).cloned());
             complaints.extend(arrived.check_strays(route, &self.torn, scenario));
         }
         let (mut lost, mut doubled) = (Vec::new(), 0);
@@ -184,16 +224,29 @@ impl Ledger {
         }
         sum.doubled += doubled;
         let dropped = totals.dropped();
+        let sure = !guessed && self.rotated.is_empty() && sum.unsure + sum.crashes == 0;
+        complaints.extend(arrived.joined.check(
+            scenario,
+            &self.streams,
+            &self.torn,
+            sum.crashes,
+            sure,
+        ));
         let silent = dropped == 0 && sum.unsure + sum.gaps == 0;
         if sum.rotated > 0 && silent {
             complaints.push(format!("{} lines left the log unread, and nothing said", sum.rotated));
         }
         sum.dropped += dropped;
-        if lost.len() as u64 > dropped {
+        let records: BTreeSet<LineId> =
+            lost.iter().map(|id| joined::first_of(scenario, route, *id)).collect();
+        if records.len() as u64 > dropped {
             let (n, some) = (lost.len(), &lost[..lost.len().min(10)]);
             complaints.push(format!("route {route}: {n} lines lost, {dropped} dropped: {some:?}"));
         }
         // What was delivered before a crash and not written down is read again.
+        if scenario.joins(route) {
+            doubled = arrived.joined.doubled;
+        }
         if doubled > totals.resent_lines && sum.unsure + sum.crashes == 0 {
             let resent = totals.resent_lines;
             complaints.push(format!("route {route}: {doubled} came again, {resent} sent again"));
@@ -224,21 +277,30 @@ impl Ledger {
 }
 
 impl Arrived {
-    fn take(&mut self, run: u64, record: &[u8], scenario: &Scenario) {
+    /// Takes a line of a run of the program. Returns which one it is, if it is whole, and whether it
+    /// came before.
+    fn take(&mut self, run: u64, record: &[u8], scenario: &Scenario) -> Option<(LineId, bool)> {
         let whole = id_of(record).filter(|&(id, found)| found == text(scenario, id));
-        let Some((id, text)) = whole else { return self.strays.push(record.to_vec()) };
+        let Some((id, text)) = whole else {
+            self.strays.push(record.to_vec());
+            return None;
+        };
         let source = (id.0, id.1);
         if text.contains(" again ") {
-            return self.repeated.entry(source).or_default().push(id.2);
+            self.repeated.entry(source).or_default().push(id.2);
+            return Some((id, false));
         }
-        *self.seen.entry(id).or_default() += 1;
+        let times = self.seen.entry(id).or_default();
+        *times += 1;
+        let before = *times > 1;
         if !self.came.insert((run, id)) {
-            return;
+            return Some((id, before));
         }
         let newest = self.newest.insert((run, source.0, source.1), id);
         if newest.is_some_and(|newest| newest > id) {
             self.disorder.push(format!("line {id:?} came after {newest:?} in run {run}"));
         }
+        Some((id, before))
     }
 
     /// Records that are no line are parts of one that may be torn.
@@ -248,7 +310,7 @@ impl Arrived {
         torn: &BTreeSet<LineId>,
         scenario: &Scenario,
     ) -> Vec<String> {
-        let texts: Vec<String> = torn.iter().map(|id| text(scenario, *id)).collect();
+        let texts: Vec<String> = torn.iter().map(|id| written(scenario, *id)).collect();
         let is_part = |record: &[u8]| {
             let record = String::from_utf8_lossy(record);
             let part = record.rsplit(" - - ").next().unwrap_or_default().trim_end_matches('\r');

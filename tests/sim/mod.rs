@@ -11,14 +11,18 @@
 
 mod chance;
 mod daemon;
+mod disk;
+mod joined;
 mod ledger;
 mod net;
 mod program;
 mod receiver;
+mod relp;
 mod scenario;
 mod world;
 
 use std::cell::{Cell, RefCell};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Once, Weak};
 use std::time::{Duration, Instant};
@@ -28,8 +32,10 @@ use tokio::task::LocalSet;
 use crate::io::sim::{self, Planted};
 use crate::metrics::RouteTotals;
 use crate::shard::positions::Positions;
+use crate::spool::disk::simulated;
 use chance::Chance;
 use daemon::Daemon;
+use disk::Platter;
 use ledger::Sum;
 use net::Lan;
 use program::{Counted, Program};
@@ -69,6 +75,7 @@ fn run(seed: u64, planted: Option<Planted>, tell: bool) -> Outcome {
     let runtime = builder.enable_all().start_paused(true).build().unwrap();
     let mut outcome = LocalSet::new().block_on(&runtime, simulate(seed, planted, tell));
     sim::leave();
+    simulated::enter(None);
     if PANICKED.get() {
         outcome.complaints.push("a task of the program panicked".to_owned());
     }
@@ -88,17 +95,32 @@ fn watch_for_panics() {
     PANICKED.set(false);
 }
 
-async fn simulate(seed: u64, planted: Option<Planted>, tell: bool) -> Outcome {
-    let scenario = Scenario::drawn(&mut Chance::new(!seed));
-    let receivers = (0..scenario.routes).map(|_| Receiver::new()).collect();
+/// A world in which nothing has happened yet, and a folder for spools; from here on the program
+/// sees no other.
+fn scene(
+    seed: u64,
+    scenario: Scenario,
+    planted: Option<Planted>,
+    tell: bool,
+) -> (Rc<RefCell<World>>, tempfile::TempDir) {
+    let receivers =
+        scenario.relp[..scenario.routes].iter().map(|relp| Receiver::new(*relp)).collect();
     let world = World::new(seed, Daemon::new(scenario), receivers, tell);
     let world = Rc::new(RefCell::new(world));
-    sim::enter(Rc::new(Lan(Rc::clone(&world))), World::wall_at_start(), planted);
+    let (lan, platter) = (Rc::new(Lan(Rc::clone(&world))), Rc::new(Platter(Rc::clone(&world))));
+    sim::enter(lan, World::wall_at_start(), planted);
+    simulated::enter(Some(platter));
+    (world, tempfile::tempdir().expect("a folder for spools"))
+}
+
+async fn simulate(seed: u64, planted: Option<Planted>, tell: bool) -> Outcome {
+    let scenario = Scenario::drawn(&mut Chance::new(!seed));
+    let (world, folder) = scene(seed, scenario, planted, tell);
     world.borrow_mut().prepare();
     // Some of the containers have a past.
     let past = world.borrow_mut().chance.below(400 * MS);
     go_on(&world, past, |_| false).await;
-    let (mut program, mut past) = (start(&world), Vec::new());
+    let (mut program, mut past) = (start(&world, folder.path()), Vec::new());
     let mut complaints = Vec::new();
     loop {
         let done = |world: &mut World| world.crash.is_some() || too_much(&program, world);
@@ -107,7 +129,7 @@ async fn simulate(seed: u64, planted: Option<Planted>, tell: bool) -> Outcome {
         past.push(program.kill().await);
         let end = world.borrow().now + pause;
         go_on(&world, end, |_| false).await;
-        program = start(&world);
+        program = start(&world, folder.path());
     }
     world.borrow_mut().heal();
     let end = world.borrow().now + SETTLES;
@@ -130,10 +152,11 @@ async fn simulate(seed: u64, planted: Option<Planted>, tell: bool) -> Outcome {
     Outcome { complaints, steps: world.steps, trace: world.trace, sum }
 }
 
-/// Starts the program with what it finds on the disk.
-fn start(world: &Rc<RefCell<World>>) -> Program {
+/// Starts the program with what it finds on the disk; its spools are in `folder`.
+fn start(world: &Rc<RefCell<World>>, folder: &Path) -> Program {
     let mut open = world.borrow_mut();
     open.run += 1;
+    open.disk_troubles.dead = false;
     let scenario = open.daemon.scenario;
     let now = open.wall();
     let left = open.disk.as_ref().map(|text| Positions::parse(text, now));
@@ -142,7 +165,7 @@ fn start(world: &Rc<RefCell<World>>) -> Program {
     }
     drop(open);
     let left = left.map(|read| read.expect("what was written can be read")).unwrap_or_default();
-    let program = Program::start(&scenario, scenario.state.then(|| Arc::new(left)));
+    let program = Program::start(&scenario, scenario.state.then(|| Arc::new(left)), folder);
     if let Some(positions) = &program.positions {
         keep(&mut world.borrow_mut(), &Arc::downgrade(positions));
     }
@@ -155,11 +178,11 @@ fn keep(world: &mut World, positions: &Weak<Positions>) {
     world.after(500 * MS, move |world| {
         let Some(running) = positions.upgrade() else { return };
         match running.take_text() {
-            Some(_) if world.full_until > world.now => running.set_changed(),
+            Some(_) if world.disk_troubles.full_until > world.now => running.set_changed(),
             Some(text) => {
                 let (delay, alive) = (world.chance.below(50 * MS), Weak::clone(&positions));
                 world.after(delay, move |world| {
-                    if alive.strong_count() > 0 {
+                    if alive.strong_count() > 0 && !world.disk_troubles.dead {
                         world.disk = Some(text);
                     }
                 });
@@ -190,7 +213,7 @@ fn account(past: &[Counted], world: &World, route: usize, sum: &mut Sum) -> Vec<
     let mut complaints = world.ledger.check(route, &world.daemon, &totals, sum);
     let last = past.last().map(|run| run.totals(route)).unwrap_or_default();
     let settled = last.filtered_lines + last.joined_lines + last.delivered_lines;
-    if last.received_lines != settled + last.dropped() {
+    if last.received_lines + last.spool_found != settled + last.dropped() {
         complaints.push(format!("route {route}: the account is not even: {last:?}"));
     }
     complaints
@@ -201,7 +224,7 @@ fn too_much(program: &Program, world: &World) -> bool {
     /// The shortest line has so many bytes.
     const LEAST: usize = 10;
     let scenario = &world.daemon.scenario;
-    let held = (0..scenario.routes).map(|route| program.counted.totals(route).held()).max();
+    let held = (0..scenario.routes).map(|route| program.counted.totals(route).held_lines).max();
     let limit = scenario.buffer + scenario.shards * (128 << 10);
     held.unwrap_or(0) as usize * LEAST > limit
 }
@@ -260,11 +283,8 @@ fn an_event_stream_that_hangs_is_opened_again() {
     let runtime = builder.enable_all().start_paused(true).build().unwrap();
     LocalSet::new().block_on(&runtime, async {
         let scenario = Scenario::drawn(&mut Chance::new(1)).in_peace();
-        let receivers = (0..scenario.routes).map(|_| Receiver::new()).collect();
-        let world = World::new(1, Daemon::new(scenario), receivers, false);
-        let world = Rc::new(RefCell::new(world));
-        sim::enter(Rc::new(Lan(Rc::clone(&world))), World::wall_at_start(), None);
-        let program = start(&world);
+        let (world, folder) = scene(1, scenario, None, false);
+        let program = start(&world, folder.path());
         let listeners = || world.borrow().daemon.listeners();
         // With nothing to tell it is left alone.
         go_on(&world, 150 * SECOND, |_| false).await;
@@ -280,20 +300,28 @@ fn an_event_stream_that_hangs_is_opened_again() {
         program.kill().await;
     });
     sim::leave();
+    simulated::enter(None);
 }
 
-/// Faults that are planted in the program are found, each within so many seeds.
+/// Faults that are planted in the program are found, each within so many seeds whose scenario may
+/// show it.
 #[test]
 fn planted_faults_are_found() {
-    for (planted, within) in [
-        (Planted::NothingAgain, 20),
-        (Planted::OneTooMany, 60),
-        (Planted::NoResume, 20),
-        (Planted::HastySeam, 20),
+    let any: fn(&Scenario) -> bool = |_| true;
+    for (planted, shows, within) in [
+        (Planted::NothingAgain, any, 20),
+        (Planted::OneTooMany, |scenario| !scenario.relp[0], 40),
+        (Planted::NoResume, |scenario| !scenario.no_attach, 20),
+        (Planted::HastySeam, any, 20),
+        (Planted::OtherAnswer, |scenario| scenario.relp[0], 20),
+        (Planted::GroupTwice, |scenario| scenario.joined, 20),
+        (Planted::HastyGroups, |scenario| scenario.joined && scenario.overflow != "block", 20),
+        (Planted::SpoolSkips, |scenario| scenario.spool > 0 && scenario.buffer < 1 << 20, 40),
     ] {
         let complains = |seed, planted| !run(seed, planted, false).complaints.is_empty();
         let found = |seed: &u64| complains(*seed, Some(planted)) && !complains(*seed, None);
-        let found = (1..=within).find(found);
+        let shows = |seed: &u64| shows(&Scenario::drawn(&mut Chance::new(!seed)));
+        let found = (1..).filter(shows).take(within).find(found);
         println!("{planted:?}: seed {found:?}");
         assert!(found.is_some(), "{planted:?} was not found within {within} seeds");
     }

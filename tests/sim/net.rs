@@ -187,7 +187,7 @@ impl World {
     pub(super) fn reset(&mut self, number: usize) {
         self.note("reset", number as u64, 0);
         match self.conns[number].peer {
-            Peer::Receiver(receiver) => self.read_rest(receiver, number),
+            Peer::Receiver(receiver) => self.read_rest(receiver, number, true),
             Peer::Daemon => self.daemon_eof(number),
         }
         self.conns[number].gone = true;
@@ -234,7 +234,7 @@ impl World {
             self.note("eof", number as u64, 0);
             return match self.conns[number].peer {
                 Peer::Daemon => self.daemon_eof(number),
-                Peer::Receiver(receiver) => self.read_rest(receiver, number),
+                Peer::Receiver(receiver) => self.read_rest(receiver, number, false),
             };
         }
         let room = conn.receive_max.saturating_sub(conn.inbox.len()) as u64;
@@ -339,6 +339,8 @@ impl Pipe for Near {
         world.catch_up();
         world.note("shut", self.number as u64, 0);
         world.conns[self.number].shut = true;
+        let now = world.now;
+        world.ledger.streams.ends(self.number, now);
         world.conns[self.number].wake();
         world.carry(self.number);
     }

@@ -2,6 +2,7 @@
 //! on the simulated network.
 
 use std::cell::RefCell;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,9 +71,9 @@ impl Dispatch for Orders {
     fn connected(&mut self, _connected: bool) {}
 }
 
-fn settings(scenario: &Scenario) -> Settings {
+fn settings(scenario: &Scenario, folder: &Path) -> Settings {
     let args = ["logchute".to_owned()].into_iter().chain(scenario.arguments());
-    let env = scenario.environment();
+    let env = scenario.environment(&folder.to_string_lossy());
     let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, &**value)).collect();
     match cli::parse(args.map(Into::into), &MapEnv::new(&env)) {
         Ok(Asked::Run(loaded)) => loaded.settings,
@@ -81,15 +82,23 @@ fn settings(scenario: &Scenario) -> Settings {
 }
 
 impl Program {
-    /// Starts it, with what an earlier run has left if it has a `STATE_DIR`.
-    pub(super) fn start(scenario: &Scenario, positions: Option<Arc<Positions>>) -> Program {
-        let settings = settings(scenario);
+    /// Starts it, with what an earlier run has left if it has a `STATE_DIR`. Its spools are in
+    /// `folder`.
+    pub(super) fn start(
+        scenario: &Scenario,
+        positions: Option<Arc<Positions>>,
+        folder: &Path,
+    ) -> Program {
+        let settings = settings(scenario, folder);
         let routes = build::routes(&settings).expect("the routes are good");
         let daemon = build::daemon(&settings).expect("the daemon's address is good");
         let counters: Vec<Arc<ShardCounters>> =
             (0..settings.shards).map(|_| Arc::default()).collect();
         let (tasks, reports) = (LocalSet::new(), Rc::<RefCell<Vec<u64>>>::default());
         let mut shards = Vec::new();
+        let within = tasks.enter();
+        routes.iter().for_each(|route| route.open_spool().expect("the spool can be opened"));
+        drop(within);
         for (index, counters) in counters.iter().enumerate() {
             let (sender, commands) = crossbeam_channel::unbounded();
             let bell = Arc::new(Notify::new());

@@ -5,7 +5,9 @@ use std::fmt;
 
 use super::chance::Chance;
 use super::daemon::{Doing, ERR, OUT, Sick};
-use super::ledger::text;
+use super::disk::Troubles;
+use super::joined::{LINES_MAX, SEPARATOR};
+use super::ledger::written;
 
 use super::world::{MS, SECOND, World};
 
@@ -44,6 +46,15 @@ pub(super) struct Scenario {
     pub(super) lasts: u64,
     /// The longest time between two faults.
     pub(super) calm: u64,
+    /// Which routes are RELP; how long a server takes to store a record and to answer, at most, in
+    /// nanoseconds; and whether it stores them in any order.
+    pub(super) relp: [bool; 2],
+    pub(super) answers: u64,
+    pub(super) any_order: bool,
+    /// The first route joins lines that belong together.
+    pub(super) joined: bool,
+    /// What spools may hold; 0: there are none.
+    pub(super) spool: usize,
     /// Faults of these kinds come.
     pub(super) faults: [bool; FAULTS.len()],
 }
@@ -52,7 +63,7 @@ pub(super) struct Scenario {
 type Fault = fn(&mut World);
 
 /// All kinds of faults.
-const FAULTS: [(&str, Fault); 15] = [
+const FAULTS: [(&str, Fault); 18] = [
     ("a receiver's connections are reset", reset_receiver),
     ("a receiver stands still", freeze_receiver),
     ("a receiver is slow", slow_receiver),
@@ -69,8 +80,14 @@ const FAULTS: [(&str, Fault); 15] = [
         let lasts = world.a_while();
         world.crash = world.daemon.scenario.state.then_some(lasts);
     }),
-    ("the disk is full", |world| world.full_until = world.now + world.a_while()),
     ("a connection to the daemon hangs", hang_connection),
+    ("the disk is full", |world| world.disk_troubles.full_until = world.now + world.a_while()),
+    ("a RELP server refuses records", refuse_records),
+    ("the disk hangs", |world| world.disk_troubles.hangs_until = world.now + world.a_while()),
+    ("the program is killed while it writes to a spool", |world| {
+        let lasts = world.a_while();
+        world.disk_troubles.tears = world.daemon.scenario.state.then_some(lasts);
+    }),
 ];
 
 impl Scenario {
@@ -95,6 +112,11 @@ impl Scenario {
             lasts: chance.pick(&[2 * SECOND, 5 * SECOND, 20 * SECOND]),
             calm: chance.pick(&[200 * MS, 2 * SECOND, 10 * SECOND]),
             faults: std::array::from_fn(|_| chance.one_in(if many { 2 } else { 8 })),
+            relp: std::array::from_fn(|_| chance.one_in(3)),
+            answers: chance.pick(&[MS, 20 * MS, 200 * MS]),
+            any_order: chance.one_in(3),
+            joined: chance.one_in(3),
+            spool: chance.pick(&[0, 0, 1 << 20, 64 << 20]),
         }
     }
 
@@ -103,10 +125,9 @@ impl Scenario {
         route == 0 || line.contains("even")
     }
 
-    /// The program's arguments.
-    pub(super) fn arguments(&self) -> Vec<String> {
-        let routes = ["raw+tcp://10.0.0.1:1", "syslog+tcp://10.0.0.2:2?filter.match=even"];
-        routes[..self.routes].iter().map(|route| (*route).to_owned()).collect()
+    /// Whether a route joins lines.
+    pub(super) fn joins(&self, route: usize) -> bool {
+        route == 0 && self.joined
     }
 
     /// The same without faults.
@@ -114,9 +135,23 @@ impl Scenario {
         Scenario { faults: [false; FAULTS.len()], ..self }
     }
 
-    /// Its environment.
-    pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
+    /// The program's arguments.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let adapter = |route: usize, plain| if self.relp[route] { "relp" } else { plain };
+        let joined = if self.joined { "multiline+" } else { "" };
+        let routes = [
+            format!("{joined}{}+tcp://10.0.0.1:1", adapter(0, "raw")),
+            format!("{}+tcp://10.0.0.2:2?filter.match=even", adapter(1, "syslog")),
+        ];
+        routes.into_iter().take(self.routes).collect()
+    }
+
+    /// Its environment, with `folder` for spools.
+    pub(super) fn environment(&self, folder: &str) -> Vec<(&'static str, String)> {
+        let spool = if self.spool > 0 { folder } else { "off" };
         vec![
+            ("SPOOL_DIR", spool.to_owned()),
+            ("SPOOL_MAX", self.spool.max(1 << 20).to_string()),
             ("DOCKER_HOST", "unix:///simulated/docker.sock".to_owned()),
             ("SHARDS", self.shards.to_string()),
             ("OVERFLOW", self.overflow.to_owned()),
@@ -124,6 +159,8 @@ impl Scenario {
             ("READ_WAIT", self.read_wait.to_owned()),
             ("ALLOW_TTY", "true".to_owned()),
             ("INACTIVITY_TIMEOUT", "10s".to_owned()),
+            ("MULTILINE_SEPARATOR", char::from(SEPARATOR).to_string()),
+            ("MULTILINE_MAX_LINES", LINES_MAX.to_string()),
         ]
     }
 }
@@ -267,7 +304,7 @@ impl World {
             let container = &mut self.daemon.containers[index];
             let line = (index, source, container.next[source]);
             container.next[source] += 1;
-            bytes.extend_from_slice(text(&self.daemon.scenario, line).as_bytes());
+            bytes.extend_from_slice(written(&self.daemon.scenario, line).as_bytes());
             bytes.extend_from_slice(if tty { b"\r\n" } else { b"\n" });
         }
         if self.chance.one_in(4) {
@@ -314,10 +351,11 @@ impl World {
             receiver.frozen_until = receiver.frozen_until.min(now);
             receiver.slow = (0, 0);
             receiver.cut_until = receiver.cut_until.min(now);
+            receiver.refuses_until = 0;
             receiver.up = true;
         }
         self.conns.iter_mut().for_each(|conn| conn.held_until = conn.held_until.min(now));
-        self.full_until = now;
+        self.disk_troubles = Troubles::default();
         (self.daemon.sick, self.daemon.slow, self.daemon.forgets_until) = (None, 5 * MS, 0);
         if self.daemon.down {
             self.daemon_up();
@@ -368,6 +406,11 @@ fn restart_receiver(world: &mut World) {
     let (receiver, lasts) = (world.a_receiver(), world.a_while());
     world.close_receiver(receiver);
     world.after(lasts, move |world| world.receivers[receiver].up = true);
+}
+
+fn refuse_records(world: &mut World) {
+    let receiver = world.a_receiver();
+    world.receivers[receiver].refuses_until = world.now + world.a_while();
 }
 
 /// What was on its way arrives later, or the connection is reset.

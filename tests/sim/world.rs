@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::chance::{Chance, mix};
 use super::daemon::Daemon;
+use super::disk::Troubles;
 use super::ledger::Ledger;
 use super::net::Conn;
 use super::receiver::Receiver;
@@ -41,9 +42,9 @@ pub(super) struct World {
     pub(super) daemon: Daemon,
     pub(super) receivers: Vec<Receiver>,
     pub(super) ledger: Ledger,
-    /// The file that the program keeps in its `STATE_DIR`, and until when the disk is full.
+    /// The file that the program keeps in its `STATE_DIR`.
     pub(super) disk: Option<String>,
-    pub(super) full_until: u64,
+    pub(super) disk_troubles: Troubles,
     /// The program is to be killed, and to be started again after this time.
     pub(super) crash: Option<u64>,
     /// So many times it was started.
@@ -68,7 +69,7 @@ impl World {
             daemon,
             receivers,
             disk: None,
-            full_until: 0,
+            disk_troubles: Troubles::default(),
             crash: None,
             run: 0,
             began: Instant::now(),
