@@ -5,6 +5,7 @@ use std::time::Duration;
 
 mod support;
 
+use logchute::shard::positions::Positions;
 use support::checker::Totals;
 use support::engine::{Stream, inspect};
 use support::logchute::Logchute;
@@ -27,9 +28,16 @@ fn stop(mut program: Logchute) -> String {
     ended.stderr
 }
 
-/// What the file says now.
+/// What the files say now.
 fn book(folder: &TempDir) -> String {
-    std::fs::read_to_string(folder.path().join("positions.json")).unwrap_or_default()
+    let path = |name: &str| folder.path().join(name);
+    let read = || {
+        // A journal that is about the next whole file says nothing of this one.
+        let whole = std::fs::read_to_string(path("positions.json")).ok()?;
+        let journal = std::fs::read(path("positions.journal")).unwrap_or_default();
+        Some(format!("{:?}", Positions::parse(&whole, &journal, 0).unwrap()))
+    };
+    read().unwrap_or_default()
 }
 
 /// An orderly restart: neither lost nor doubled, whatever happened meanwhile.
@@ -73,6 +81,8 @@ fn what_was_held_at_the_end_is_delivered_after_the_restart() {
         scene.write(ID, "@web", 1, 300);
         scene.wait(0, 300, &program);
         scene.wait(1, 300, &program);
+        // Soon after that there is a place behind these lines, the first ones.
+        std::thread::sleep(Duration::from_millis(500));
         scene.sinks[1].down();
         scene.write(ID, "@web", 301, 3000);
         scene.wait(0, 3000, &program);
@@ -83,10 +93,7 @@ fn what_was_held_at_the_end_is_delivered_after_the_restart() {
         let said = stop(program);
         for sink in 0..2 {
             let totals = scene.totals(sink, &[("@web", 3000)]);
-            // Places are noted now and then: there may have been none behind the first lines.
-            let noted = sink == 0 || totals.duplicated <= 300;
-            let once = Totals { duplicated: 0, ..totals.clone() };
-            assert!(noted && once.perfect(), "{io}, receiver {sink}: {totals}: {said}");
+            assert!(totals.perfect(), "{io}, receiver {sink}: {totals}: {said}");
         }
     });
 }
@@ -153,8 +160,8 @@ fn a_container_that_is_removed_is_forgotten_for_good() {
         assert!(scene.engine.wait_followed(&[OTHER], SOON), "{}", program.stderr());
         scene.write(OTHER, "@other", 1, 10);
         assert!(wait_until(SOON, || book(&folder).contains(OTHER)), "{}", program.stderr());
-        // Its place is noted four times a second, and waits for the receiver.
-        std::thread::sleep(Duration::from_secs(1));
+        // Its place is noted many times a second, and waits for the receiver.
+        std::thread::sleep(Duration::from_millis(500));
         scene.engine.die(OTHER);
         scene.engine.destroy(OTHER);
         assert!(wait_until(SOON, || !book(&folder).contains(OTHER)), "{}", book(&folder));
@@ -200,11 +207,13 @@ fn routes_that_look_alike_have_places_of_their_own() {
     scene.write(ID, "@web", 1, 10);
     scene.wait(0, 20, &program);
     stop(program);
-    let book: serde_json::Value = serde_json::from_str(&book(&folder)).unwrap();
-    assert_eq!(book["containers"][ID].as_object().unwrap().len(), 2, "{book}");
+    let whole = std::fs::read_to_string(folder.path().join("positions.json")).unwrap();
+    let whole: serde_json::Value = serde_json::from_str(&whole).unwrap();
+    assert_eq!(whole["containers"][ID].as_object().unwrap().len(), 2, "{whole}");
 }
 
-/// A program that is killed loses nothing, and sends again what came in its last seconds at most.
+/// A program that is killed loses nothing, and sends again what came in its last moments at most:
+/// some hundredths of a second, and what it waits for a processor that it shares with other tests.
 #[test]
 fn a_program_that_is_killed_loses_nothing() {
     on_each_driver(|io| {
@@ -231,6 +240,29 @@ fn a_program_that_is_killed_loses_nothing() {
         let Totals { lost, damaged, unknown, duplicated, .. } = totals;
         // A line that was being written when the program was killed has no end.
         assert!((lost, unknown) == (0, 0) && damaged <= 2, "{io}: {totals}");
-        assert!(duplicated < lines * 2 / 3, "{io}: {totals}");
+        assert!(duplicated < 2 * 1200, "{io}: {totals}");
+    });
+}
+
+/// What is delivered of what was written meanwhile is noted at once, too: a program that is killed
+/// again and again, soon after each start, sends little again.
+#[test]
+fn a_program_that_lives_briefly_notes_what_it_delivers() {
+    on_each_driver(|io| {
+        let (scene, _folder) = scene(io, &[""]);
+        let (runs, lines) = (5, 2000);
+        for run in 1..=runs {
+            let mut program = scene.start();
+            scene.write(ID, "@web", (run - 1) * lines + 1, run * lines - lines / 2);
+            scene.wait(0, run * lines - lines / 2, &program);
+            std::thread::sleep(Duration::from_millis(200));
+            program.kill();
+            scene.write(ID, "@web", run * lines - lines / 2 + 1, run * lines);
+        }
+        let program = scene.start();
+        scene.wait(0, runs * lines, &program);
+        let said = stop(program);
+        let totals = scene.totals(0, &[("@web", runs * lines)]);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
     });
 }

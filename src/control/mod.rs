@@ -15,7 +15,7 @@ pub mod routes;
 pub mod run;
 mod sight;
 pub mod slack_test;
-mod state;
+pub(crate) mod state;
 mod store;
 mod viewers;
 pub mod watch;

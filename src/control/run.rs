@@ -1,7 +1,6 @@
 //! The program from start to end: shards, HTTP side, the watch over the daemon, and the orderly
 //! stop.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +14,7 @@ use super::fleet::Fleet;
 use super::registry::{Order, Registry};
 use super::routes::Routes;
 use super::sight::{DaemonState, Sight};
-use super::state::{self, Keeper};
+use super::state::{self, Keeper, State};
 use super::viewers::Viewers;
 use super::watch::{self, Dispatch};
 use super::{limits, own};
@@ -27,7 +26,6 @@ use crate::io::pool::Pool;
 use crate::io::{self, Driver};
 use crate::shard::command::Command;
 use crate::shard::lane::Route;
-use crate::shard::positions::Positions;
 use crate::transport::daemon::Daemon;
 use crate::transport::terminal;
 
@@ -107,17 +105,17 @@ struct Parts {
     found: Found,
     daemon: DaemonAddress,
     routes: Vec<Arc<Route>>,
-    /// How far an earlier run came, and the file that says so.
-    state: Option<(Arc<Positions>, PathBuf)>,
+    /// How far an earlier run came, and the files that say so.
+    state: Option<State>,
     driver: Driver,
 }
 
 /// Serves until the end; returns the exit code.
 async fn serve(settings: Settings, parts: Parts) -> u8 {
     let Parts { found, daemon, routes, state, driver } = parts;
-    let positions = state.as_ref().map(|(positions, _)| positions);
+    let positions = state.as_ref().map(|state| &state.positions);
     let fleet = Arc::new(Fleet::start(&settings, &daemon, &routes, positions, driver));
-    let keeper = match state.map(|(positions, path)| Keeper::start(positions, path)).transpose() {
+    let keeper = match state.map(Keeper::start).transpose() {
         Ok(keeper) => keeper,
         Err(error) => {
             tracing::error!("no thread for STATE_DIR: {error}");

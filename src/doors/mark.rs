@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::resume::{Resume, ResumeConfig, Tail};
 use crate::docker::Source;
 
-/// Bytes of each source's end that are kept: some lines, to be recognised by.
+/// Bytes of each source's end that are kept, to be recognised by: so many, and what is before them
+/// in their line. Of lines that are longer it is often the beginning that tells them apart.
 const TEXT: usize = 512;
 
 /// How far the lines of a container were delivered.
@@ -54,8 +55,9 @@ impl Mark {
             if whole == 0 && unfinished > 0 {
                 return None;
             }
-            let text = &bytes[whole.saturating_sub(TEXT)..whole];
-            let text = text.iter().map(|&byte| char::from(byte)).collect();
+            let before = &bytes[..whole.saturating_sub(TEXT)];
+            let begin = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
+            let text = bytes[begin..whole].iter().map(|&byte| char::from(byte)).collect();
             mark.ends[source as usize] = End { at: tail.last(), text };
         }
         Some(mark)
@@ -129,8 +131,26 @@ mod tests {
         assert_eq!(of(b"one\ntwo", 3).unwrap().tails()[0].bytes(), b"one\n");
         assert_eq!(of(b"two", 3), None, "nothing tells where that line begins");
         assert_eq!(of(b"two", 4), None);
-        let long = vec![b'x'; 3000];
-        assert_eq!(of(&long, 0).unwrap().tails()[0].bytes().len(), TEXT);
+        let lines: Vec<u8> = (0..999).flat_map(|n| format!("{n:09}\n").into_bytes()).collect();
+        assert_eq!(of(&lines, 0).unwrap().tails()[0].bytes(), lines[lines.len() - 520..]);
+    }
+
+    /// Lines that end alike within the same moment.
+    #[test]
+    fn a_long_line_is_recognised_by_its_beginning() {
+        let line = |n: usize| format!("{n:04} {}\n", "x".repeat(1000)).into_bytes();
+        let lines = |from, to| (from..to).flat_map(line).collect::<Vec<u8>>();
+        let mark = Mark::behind(&tails(&lines(0, 8), b""), [0, 0], Duration::ZERO).unwrap();
+        assert_eq!(mark.tails()[0].bytes(), line(7));
+        let mut resume = mark.resume(Duration::ZERO).unwrap();
+        let mut given = Vec::new();
+        resume.pass_begins(100 * SECOND);
+        for n in 0..20 {
+            let at = 5 * SECOND - 10 + n as u64;
+            resume.logged(Source::Stdout, at, &line(n), &mut |r| given.extend_from_slice(r.bytes));
+        }
+        resume.pass_ended(&mut |replay| given.extend_from_slice(replay.bytes));
+        assert!(given == lines(8, 20), "{} bytes", given.len());
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Takes up the places that an earlier run of the program has left, and notes those of this one:
 //! between a shard's containers and [`super::positions`].
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use super::Crew;
 use super::command::Origin;
@@ -11,14 +14,69 @@ use super::follow::{Follower, Unread};
 use super::intake::{Intake, Parted};
 use super::lane::Lane;
 use super::pass::Place;
-use super::positions::NOTE_EVERY;
 use crate::doors::mark::Mark;
 
 /// Lanes that go on from the same place, or have none.
 type Group = (Option<Arc<Mark>>, Vec<Rc<Lane>>);
 
+/// How soon a place is noted again where there is little to note, and how late where there is much.
+const NOTE_SOONEST: Duration = Duration::from_millis(20);
+const NOTE_LATEST: Duration = Duration::from_millis(250);
+/// How often it is seen to where nothing is read.
+const NOTE_IDLE: Duration = Duration::from_secs(1);
+/// After a read of so many bytes it is not waited for that.
+const MUCH: usize = 64 * 1024;
+/// For each place that was noted there is a pause of so long, and for each container that was
+/// looked at: more than a hundred times what that takes.
+const NOTE_NANOS: u64 = 1_000_000;
+const LOOK_NANOS: u64 = 10_000;
 /// How long it may take until we have heard of a container that writes, and know who it is.
 const HEARSAY_NANOS: u64 = 2_000_000_000;
+
+/// When places are noted: soon after something was read, and more rarely where there is much to
+/// note, so that a second of it costs about the same for many containers as for few.
+#[derive(Debug, Default)]
+pub(super) struct Noting {
+    stirred: Cell<bool>,
+    bell: Notify,
+}
+
+impl Noting {
+    /// Something was read, or is known better.
+    #[inline]
+    pub(super) fn stir(&self) {
+        if !self.stirred.replace(true) {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Waits for so long `at_least`, and `at_most` until something is stirred.
+    async fn wait(&self, at_least: Duration, at_most: Duration) {
+        tokio::time::sleep(at_least).await;
+        let rest = at_most.saturating_sub(at_least);
+        if !rest.is_zero() {
+            let _ = tokio::time::timeout(rest, self.bell.notified()).await;
+        }
+    }
+}
+
+/// What a round had to do.
+#[derive(Clone, Copy, Debug, Default)]
+struct Work {
+    /// Containers that were looked at.
+    looked_at: usize,
+    /// Places that were noted, and entered.
+    places: usize,
+}
+
+impl Work {
+    /// How long it is until the next round.
+    fn pause(self) -> Duration {
+        let each = |count: usize, nanos: u64| Duration::from_nanos(nanos * count as u64);
+        let cost = each(self.looked_at, LOOK_NANOS) + each(self.places, NOTE_NANOS);
+        cost.clamp(NOTE_SOONEST, NOTE_LATEST)
+    }
+}
 
 /// Notes places as long as the shard is there.
 pub(super) fn keep_noting(crew: &Rc<Crew>) {
@@ -27,40 +85,54 @@ pub(super) fn keep_noting(crew: &Rc<Crew>) {
     }
     let crew = Rc::downgrade(crew);
     tokio::task::spawn_local(async move {
+        let mut quiet_for = NOTE_SOONEST;
         loop {
-            tokio::time::sleep(NOTE_EVERY).await;
             let Some(crew) = crew.upgrade() else { return };
-            crew.note_positions();
+            let stirred = crew.noting.stirred.take();
+            let work = crew.note_positions();
+            // What was read may not be in a record yet, and what is may not be delivered.
+            let is_quiet = !stirred && work.places == 0;
+            quiet_for = if is_quiet { (2 * quiet_for).min(NOTE_IDLE) } else { NOTE_SOONEST };
+            crew.noting.wait(work.pause(), quiet_for).await;
         }
     });
 }
 
 impl Crew {
     /// Notes how far each container has come, and enters what has been delivered.
-    fn note_positions(&self) {
-        let Some(positions) = &self.positions else { return };
+    fn note_positions(&self) -> Work {
+        let Some(positions) = &self.positions else { return Work::default() };
         let now = self.now();
-        for intake in self.intakes() {
-            self.note_position(&intake);
-        }
-        self.settle_positions();
+        let intakes = self.intakes();
+        let noted = intakes.iter().filter(|intake| self.note_position(intake)).count();
+        let places = noted + self.settle_positions();
         let heard_of = now.saturating_sub(HEARSAY_NANOS).max(self.born());
         positions.all_until(self.index, heard_of);
+        positions.wake_writer();
+        Work { looked_at: intakes.len(), places }
     }
 
-    /// Enters what has been delivered.
-    pub(super) fn settle_positions(&self) {
-        let Some(positions) = &self.positions else { return };
-        self.lanes.borrow().iter().for_each(|lane| lane.settle_positions(positions));
+    /// Enters what has been delivered: returns how many places that were.
+    pub(super) fn settle_positions(&self) -> usize {
+        let Some(positions) = &self.positions else { return 0 };
+        self.lanes.borrow().iter().map(|lane| lane.settle_positions(positions)).sum()
     }
 
-    /// Notes how far a container has come.
-    pub(super) fn note_position(&self, intake: &RefCell<Intake>) {
-        let Some(positions) = &self.positions else { return };
+    /// Notes how far a container has come whose log brings more in a moment than a receiver may
+    /// take.
+    pub(super) fn note_much(&self, intake: &RefCell<Intake>, bytes: usize) {
+        if bytes >= MUCH {
+            self.note_position(intake);
+        }
+    }
+
+    /// Notes how far a container has come; `false` if no farther than was noted.
+    pub(super) fn note_position(&self, intake: &RefCell<Intake>) -> bool {
+        let Some(positions) = &self.positions else { return false };
         let mut intake = intake.borrow_mut();
-        let Some(mark) = intake.mark().map(Rc::new) else { return };
-        let since = self.now().saturating_sub(2 * NOTE_EVERY.as_nanos() as u64);
-        let Some(id) = intake.feed.id().map(Rc::<str>::from) else { return };
+        let Some(mark) = intake.mark().map(Rc::new) else { return false };
+        let since = self.now().saturating_sub(2 * NOTE_LATEST.as_nanos() as u64);
+        let Some(id) = intake.feed.id().map(Rc::<str>::from) else { return false };
         let mut all = true;
         for (lane, joining) in intake.feed.lanes_joining() {
             // Whoever is new here has had nothing before.
@@ -71,6 +143,7 @@ impl Crew {
         if all {
             intake.noted(&mark);
         }
+        true
     }
 }
 

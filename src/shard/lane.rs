@@ -188,10 +188,14 @@ impl Lane {
         self.ledger.borrow_mut().close(self.queue.gone(), tell);
     }
 
-    /// Enters what has been delivered.
-    pub fn settle_positions(&self, positions: &Positions) {
-        let tell = |id: &str, mark: &Mark| positions.set(id, self.name(), mark);
-        self.ledger.borrow_mut().settle(self.queue.gone(), tell);
+    /// Enters what has been delivered: returns how many places that were.
+    pub fn settle_positions(&self, positions: &Positions) -> usize {
+        let mut entered = 0;
+        self.ledger.borrow_mut().settle(self.queue.gone(), |id, mark| {
+            positions.set(id, self.name(), mark);
+            entered += 1;
+        });
+        entered
     }
 
     /// Whether it is the share of this very route.

@@ -2,7 +2,8 @@
 //!
 //! [`feed`] is the way of the lines. Around it: [`follow`] decides for each container through
 //! which door it is read, [`intake`] what becomes of the bytes, [`pass`] and [`backlog`] read the
-//! log, [`behind`] waits for room, [`checkpoint`] and [`positions`] note how far all has come.
+//! log, [`behind`] waits for room, [`checkpoint`] and [`positions`] note how far all has come, for
+//! a [`journal`].
 //! [`lane`] is a route's share of the shard, [`groups`] the lines that it joins, [`berths`] has
 //! routes come and go, [`roster`] tells others who is being read, [`dial`] by which clock a line's
 //! time is, [`vigil`] finds streams that hang, [`overdue`] answers that do. No lock is taken and
@@ -18,6 +19,7 @@ pub mod feed;
 pub mod follow;
 pub mod groups;
 pub mod intake;
+pub mod journal;
 pub mod lane;
 pub mod mail;
 mod overdue;
@@ -120,6 +122,7 @@ pub struct Crew {
     index: usize,
     roster: Arc<Roster>,
     positions: Option<Arc<Positions>>,
+    noting: checkpoint::Noting,
     /// Which lanes are full.
     pub room: Rc<Room>,
     /// How many may read on at a time who had to wait for room.
@@ -167,6 +170,7 @@ impl Crew {
     /// After a read of so many bytes from `stream`: lets more of them gather if it is busy, and
     /// lets others have their turn.
     pub async fn rest(&self, stream: &Streaming, pace: &mut Pace, bytes: usize) {
+        self.noting.stir();
         match (pace.next(bytes, clock::now()), &self.ticker) {
             (Some(length), Some(ticker)) => stream.pause(ticker, length).await,
             _ => stream.breathe().await,
@@ -196,6 +200,7 @@ impl Crew {
     fn greet(&self, greeting: Greeting) {
         self.dial.set(greeting.clock);
         *self.greeting.borrow_mut() = greeting;
+        self.noting.stir();
     }
 
     fn followed(&self, more: bool) {
@@ -276,6 +281,7 @@ impl Shard {
             index: setup.index,
             roster: Arc::clone(&setup.roster),
             positions: setup.positions.clone(),
+            noting: checkpoint::Noting::default(),
             room: Rc::default(),
             turns: Arc::new(Semaphore::new(CATCHING_UP_MAX)),
             behind: Cell::new(0),

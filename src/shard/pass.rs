@@ -384,6 +384,7 @@ async fn read_messages(
                 follower.follow_parted();
             }
         }
+        crew.note_much(intake, read);
         crew.rest(&stream, &mut pace, read).await;
         patient = patient && ease(intake).await;
     }

@@ -1,29 +1,36 @@
 //! How far each route has delivered the lines of each container, for a later run of the program
-//! (`STATE_DIR`): a [`Ledger`] in each lane, and the book that all shards enter them into.
+//! (`STATE_DIR`): a [`Ledger`] in each lane, and the book that all shards enter them into, which is
+//! kept as two texts: the whole of it, and a [`journal`] of what has changed since.
 //!
 //! Now and then the place of each container that has brought something is noted with the number
 //! of records that the lane's outbox has had by then; when as many have left it, the lines before
 //! that place are delivered. So a place in the book is never ahead of what was delivered, and
 //! little behind it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 
 use serde::{Deserialize, Serialize};
 
+use super::journal;
 use crate::doors::mark::Mark;
 
-/// How often places are noted.
-pub const NOTE_EVERY: Duration = Duration::from_millis(250);
+/// So many places wait for the lines of one container to be delivered, and about so many in all,
+/// but two of each container: the oldest and the latest.
+const WAITING_EACH: usize = 16;
+const WAITING: usize = 512;
+/// Of so many containers at most it is known what has changed: of more all is written.
+const CHANGES_MAX: usize = 8192;
 /// Places of containers that were not seen again are kept so long.
 const KEPT_NANOS: u64 = 30 * 24 * 3600 * 1_000_000_000;
 
 /// Places of the containers that one lane serves, which wait for their lines to be delivered.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    waiting: HashMap<Rc<str>, Waiting>,
+    /// The oldest first.
+    waiting: HashMap<Rc<str>, VecDeque<Noted>>,
     joining: HashMap<Rc<str>, (Rc<Mark>, Joining)>,
     /// What leaves the outbox from now on was not delivered.
     closed: bool,
@@ -35,13 +42,6 @@ pub type Joining = [Option<u64>; 2];
 
 /// A place, and how many records the outbox had when its lines were in it.
 type Noted = (u64, Rc<Mark>);
-
-#[derive(Debug)]
-struct Waiting {
-    first: Noted,
-    /// The latest place; those between are of no use.
-    last: Option<Noted>,
-}
 
 impl Ledger {
     /// The same as [`Ledger::note`], where some of the lines before `mark` may not be among the
@@ -77,13 +77,18 @@ impl Ledger {
 
     /// Notes that the lines of container `id` before `mark` are among the first `appended` records.
     pub fn note(&mut self, id: &Rc<str>, appended: u64, mark: &Rc<Mark>) {
+        let most = (WAITING / self.waiting.len().max(1)).clamp(2, WAITING_EACH);
         let noted = (appended, Rc::clone(mark));
-        match self.waiting.get_mut(id) {
-            Some(waiting) => waiting.last = Some(noted),
-            None => {
-                let waiting = Waiting { first: noted, last: None };
-                self.waiting.insert(Rc::clone(id), waiting);
-            }
+        let Some(places) = self.waiting.get_mut(id) else {
+            self.waiting.insert(Rc::clone(id), VecDeque::from([noted]));
+            return;
+        };
+        places.push_back(noted);
+        while places.len() > most {
+            // Those that stay are spread over all that waits.
+            let gap = |&at: &usize| places[at + 1].0 - places[at - 1].0;
+            let Some(nearest) = (1..places.len() - 1).min_by_key(gap) else { return };
+            places.remove(nearest);
         }
     }
 
@@ -92,17 +97,12 @@ impl Ledger {
         if self.closed {
             return;
         }
-        self.waiting.retain(|id, waiting| {
-            if waiting.first.0 > gone {
-                return true;
+        self.waiting.retain(|id, places| {
+            let reached = places.iter().take_while(|(appended, _)| *appended <= gone).count();
+            if let Some((_, mark)) = places.drain(..reached).next_back() {
+                tell(id, &mark);
             }
-            let reached = waiting.last.take_if(|(appended, _)| *appended <= gone);
-            let is_last = reached.is_some() || waiting.last.is_none();
-            tell(id, &reached.as_ref().unwrap_or(&waiting.first).1);
-            if let Some(last) = waiting.last.take() {
-                waiting.first = last;
-            }
-            !is_last
+            !places.is_empty()
         });
     }
 }
@@ -110,16 +110,117 @@ impl Ledger {
 /// The places of all containers, as they are written down.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Book {
-    /// Not all of it is written down.
-    #[serde(skip)]
-    changed: bool,
+    /// Which writing of the whole book this is; [`super::journal`] has it, too.
+    #[serde(default)]
+    generation: u64,
     /// Who has no place had written nothing by this time (nanoseconds since 1970).
     until: u64,
     /// By container, then by route.
     containers: BTreeMap<String, BTreeMap<String, Mark>>,
+    #[serde(skip)]
+    changes: Changes,
 }
 
-/// The book, shared by the shards and whoever keeps it in a file.
+/// What of a book is not written down.
+#[derive(Debug, Default)]
+struct Changes {
+    /// Of these containers these routes.
+    of: BTreeMap<String, BTreeSet<String>>,
+    /// More than that.
+    any: bool,
+    /// The whole book was written once: there is a journal of its generation.
+    has_journal: bool,
+}
+
+/// What became of a book since something was written of it. Any number of them, from the first on,
+/// make a book that there was.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    until: u64,
+    /// Without a mark: there is no place any more.
+    containers: BTreeMap<String, BTreeMap<String, Option<Mark>>>,
+}
+
+/// What is to be written down.
+#[derive(Debug)]
+pub enum Due {
+    /// Nothing has changed.
+    Nothing,
+    /// All of it, instead of what there is. The journal begins anew.
+    Whole(Vec<u8>),
+    /// What has changed: behind the journal's other records.
+    Record(Vec<u8>),
+}
+
+impl Changes {
+    fn note(&mut self, id: &str, route: &str) {
+        if self.any || self.of.get(id).is_some_and(|routes| routes.contains(route)) {
+            return;
+        }
+        self.of.entry(id.to_owned()).or_default().insert(route.to_owned());
+        if self.of.len() > CHANGES_MAX {
+            (self.of, self.any) = (BTreeMap::new(), true);
+        }
+    }
+
+    fn are_there(&self) -> bool {
+        self.any || !self.of.is_empty()
+    }
+}
+
+impl Book {
+    fn set(&mut self, id: &str, route: &str, mark: Mark) {
+        match self.containers.get_mut(id) {
+            Some(routes) => match routes.get_mut(route) {
+                Some(known) => *known = mark,
+                None => _ = routes.insert(route.to_owned(), mark),
+            },
+            None => _ = self.containers.insert(id.into(), BTreeMap::from([(route.into(), mark)])),
+        }
+        self.changes.note(id, route);
+    }
+
+    fn has(&self, id: &str, route: &str) -> bool {
+        self.containers.get(id).is_some_and(|routes| routes.contains_key(route))
+    }
+
+    fn remove(&mut self, id: &str, route: &str) {
+        let Some(routes) = self.containers.get_mut(id) else { return };
+        if routes.remove(route).is_some() {
+            self.changes.note(id, route);
+        }
+        if self.containers.get(id).is_some_and(BTreeMap::is_empty) {
+            self.containers.remove(id);
+        }
+    }
+
+    fn take_record(&mut self) -> Record {
+        let place = |id: &str, route: &str| self.containers.get(id)?.get(route).cloned();
+        let containers = std::mem::take(&mut self.changes.of).into_iter().map(|(id, routes)| {
+            let places = routes.into_iter().map(|route| {
+                let mark = place(&id, &route);
+                (route, mark)
+            });
+            let places = places.collect();
+            (id, places)
+        });
+        Record { containers: containers.collect(), until: self.until }
+    }
+
+    fn enter(&mut self, record: Record) {
+        self.until = record.until;
+        for (id, routes) in record.containers {
+            for (route, mark) in routes {
+                match mark {
+                    Some(mark) => self.set(&id, &route, mark),
+                    None => self.remove(&id, &route),
+                }
+            }
+        }
+    }
+}
+
+/// The book, shared by the shards and whoever keeps it in files.
 #[derive(Debug, Default)]
 pub struct Positions {
     book: Mutex<Book>,
@@ -127,21 +228,30 @@ pub struct Positions {
     noted: Mutex<BTreeMap<usize, u64>>,
     /// Since when containers without a place are to be read; `None` where there was no book.
     since: Option<u64>,
+    /// Who is woken when there is something to be written down.
+    writer: OnceLock<Waker>,
 }
 
 impl Positions {
     /// A first run, which begins `now`.
     pub fn new(now: u64) -> Positions {
-        let book = Book { until: now, ..Book::default() };
+        // No earlier journal that may still lie there has a generation as late as this.
+        let book = Book { until: now, generation: now, ..Book::default() };
         Positions { book: Mutex::new(book), ..Positions::default() }
     }
 
-    /// What an earlier run has written down.
+    /// What an earlier run has written down: the whole book, and what came behind it. A journal
+    /// that is of another book, or is damaged from some place on, says nothing from there on.
     ///
     /// # Errors
-    /// What is wrong with the text.
-    pub fn parse(text: &str, now: u64) -> Result<Positions, String> {
-        let mut book: Book = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    /// What is wrong with the text of the whole book.
+    pub fn parse(whole: &str, journal: &[u8], now: u64) -> Result<Positions, String> {
+        let mut book: Book = serde_json::from_str(whole).map_err(|error| error.to_string())?;
+        let records = journal::records(journal, book.generation);
+        for record in records.map_while(|text| serde_json::from_str(text).ok()) {
+            book.enter(record);
+        }
+        book.changes = Changes::default();
         book.containers.retain(|_, routes| {
             // Without a time: nothing has been delivered of it, from its beginning on.
             let is_kept = |at| at == 0 || at >= now.saturating_sub(KEPT_NANOS);
@@ -150,22 +260,45 @@ impl Positions {
         // A clock may have been set back: nothing was written after now.
         book.until = book.until.min(now);
         let since = Some(book.until);
-        Ok(Positions { since, book: Mutex::new(book), noted: Mutex::default() })
+        Ok(Positions { since, book: Mutex::new(book), ..Positions::default() })
     }
 
-    /// What was taken could not be written down.
-    pub fn set_changed(&self) {
-        self.book().changed = true;
+    /// Has `writer` woken when there is something to be written down.
+    pub fn written_by(&self, writer: Waker) {
+        self.writer.get_or_init(|| writer);
     }
 
-    /// What is to be written down, if that has changed since the last call.
-    pub fn take_text(&self) -> Option<String> {
-        let mut book = self.book();
-        if !std::mem::take(&mut book.changed) {
-            return None;
+    /// Wakes who writes, if there is something to be written down.
+    pub fn wake_writer(&self) {
+        if self.book().changes.are_there()
+            && let Some(writer) = self.writer.get()
+        {
+            writer.wake_by_ref();
         }
-        // Maps of strings and numbers: there is nothing that JSON could not hold.
-        serde_json::to_string(&*book).ok()
+    }
+
+    /// What was taken could not be written down: all of it is due.
+    pub fn set_changed(&self) {
+        self.book().changes.any = true;
+    }
+
+    /// What is to be written down, if something has changed since the last call; all of it if
+    /// `whole` asks for that.
+    pub fn take_due(&self, whole: bool) -> Due {
+        let mut book = self.book();
+        if !whole && !book.changes.are_there() {
+            return Due::Nothing;
+        }
+        if whole || book.changes.any || !book.changes.has_journal {
+            book.generation += 1;
+            book.changes = Changes { has_journal: true, ..Changes::default() };
+            // Maps of strings and numbers: there is nothing that JSON could not hold.
+            return serde_json::to_vec(&*book).map_or(Due::Nothing, Due::Whole);
+        }
+        let (generation, record) = (book.generation, book.take_record());
+        drop(book);
+        let text = serde_json::to_string(&record);
+        text.map_or(Due::Nothing, |text| Due::Record(journal::record(generation, &text)))
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -183,34 +316,29 @@ impl Positions {
 
     /// Enters how far container `id` is delivered to `route`.
     pub fn set(&self, id: &str, route: &str, mark: &Mark) {
-        let mut book = self.book();
-        book.changed = true;
-        let routes = book.containers.entry(id.to_owned()).or_default();
-        routes.insert(route.to_owned(), mark.clone());
+        self.book().set(id, route, mark.clone());
     }
 
     /// The same, unless there is a place.
     pub fn begin(&self, id: &str, route: &str, mark: &Mark) {
         let mut book = self.book();
-        let routes = book.containers.entry(id.to_owned()).or_default();
-        if !routes.contains_key(route) {
-            routes.insert(route.to_owned(), mark.clone());
-            book.changed = true;
+        if !book.has(id, route) {
+            book.set(id, route, mark.clone());
         }
     }
 
     /// The container is gone.
     pub fn forget(&self, id: &str) {
         let mut book = self.book();
-        book.changed |= book.containers.remove(id).is_some();
+        let routes = book.containers.remove(id).unwrap_or_default();
+        routes.keys().for_each(|route| book.changes.note(id, route));
     }
 
     /// The route is gone: should one like it come later, it begins then.
     pub fn forget_route(&self, route: &str) {
         let mut book = self.book();
-        let before = |routes: &mut BTreeMap<String, Mark>| routes.remove(route).is_some();
-        let found = book.containers.values_mut().map(before).fold(false, |any, one| any | one);
-        book.changed |= found;
+        let ids: Vec<String> = book.containers.keys().cloned().collect();
+        ids.iter().for_each(|id| book.remove(id, route));
     }
 
     /// Whether there was an earlier run.
@@ -232,6 +360,19 @@ mod tests {
 
     use super::*;
 
+    /// What the files say after these calls of [`Positions::take_due`].
+    fn written(positions: &Positions, wholes: &[bool]) -> (String, Vec<u8>) {
+        let (mut text, mut journal) = (Vec::new(), Vec::new());
+        for &whole in wholes {
+            match positions.take_due(whole) {
+                Due::Nothing => {}
+                Due::Whole(new) => text = new,
+                Due::Record(record) => journal.extend(record),
+            }
+        }
+        (String::from_utf8(text).unwrap(), journal)
+    }
+
     #[test]
     fn the_book_is_read_as_it_was_written() {
         let positions = Positions::default();
@@ -242,19 +383,71 @@ mod tests {
         positions.forget("b");
         positions.all_until(0, 9);
         positions.all_until(1, 12);
-        let text = positions.take_text().unwrap();
-        assert!(positions.take_text().is_none(), "nothing has changed");
-        let read = Positions::parse(&text, 10).unwrap();
+        let (text, journal) = written(&positions, &[false]);
+        assert!(journal.is_empty(), "there is none yet");
+        assert!(matches!(positions.take_due(false), Due::Nothing), "nothing has changed");
+        let read = Positions::parse(&text, &[], 10).unwrap();
         let at = |id: &str| read.of(id, "r").unwrap().at();
         assert_eq!((at("a"), at("b"), at("new")), (5, 9, 9));
         read.forget_route("r");
         assert_eq!(at("a"), 9);
         positions.begin("c", "r", &Mark::since(0));
-        let text = positions.take_text().unwrap();
-        let later = Positions::parse(&text, KEPT_NANOS + 10).unwrap();
+        let (text, _) = written(&positions, &[true]);
+        let later = Positions::parse(&text, &[], KEPT_NANOS + 10).unwrap();
         assert_eq!(later.of("c", "r").unwrap().at(), 0, "all of it is to be delivered");
         assert_eq!(later.of("a", "r").unwrap().at(), 9, "too old");
-        assert!(Positions::parse("{", 0).is_err());
+        assert!(Positions::parse("{", &[], 0).is_err());
+        let before = r#"{"until":9,"containers":{"a":{"r":{"since":5,"lag":0,"ends":[
+            {"at":0,"text":""},{"at":0,"text":""}]}}}}"#;
+        let read = Positions::parse(before, &[], 10).unwrap();
+        assert_eq!(read.of("a", "r").unwrap().at(), 5, "written without a journal");
+    }
+
+    #[test]
+    fn what_has_changed_is_read_from_the_journal() {
+        let positions = Positions::default();
+        ["a", "b", "c"].iter().for_each(|id| positions.begin(id, "r", &Mark::since(5)));
+        positions.all_until(0, 6);
+        let (text, _) = written(&positions, &[false]);
+        positions.set("a", "r", &Mark::since(7));
+        positions.all_until(0, 8);
+        let (_, first) = written(&positions, &[false]);
+        positions.forget("b");
+        positions.begin("d", "r", &Mark::since(8));
+        let (_, second) = written(&positions, &[false]);
+        let at = |journal: &[u8]| {
+            let read = Positions::parse(&text, journal, 100).unwrap();
+            ["a", "b", "c", "d"].map(|id| read.of(id, "r").unwrap().at())
+        };
+        assert_eq!(at(&[]), [5, 5, 5, 6]);
+        assert_eq!(at(&first), [7, 5, 5, 8]);
+        let both = [first.clone(), second].concat();
+        assert_eq!(at(&both), [7, 8, 5, 8]);
+        assert_eq!(at(&both[..both.len() - 1]), [7, 5, 5, 8], "torn");
+        let unknown = journal::record(1, "of another version");
+        assert_eq!(at(&[first, unknown].concat()), [7, 5, 5, 8]);
+        // What is written whole begins a journal of its own.
+        let (whole, _) = written(&positions, &[true]);
+        positions.set("a", "r", &Mark::since(9));
+        let (_, third) = written(&positions, &[false]);
+        assert_eq!(at(&third), [5, 5, 5, 6], "not of this book");
+        let read = Positions::parse(&whole, &third, 100).unwrap();
+        assert_eq!(read.of("a", "r").unwrap().at(), 9);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_due_as_a_whole() {
+        let positions = Positions::default();
+        positions.begin("a", "r", &Mark::since(5));
+        assert!(matches!(positions.take_due(false), Due::Whole(_)));
+        positions.begin("b", "r", &Mark::since(5));
+        assert!(matches!(positions.take_due(false), Due::Record(_)));
+        positions.set_changed();
+        assert!(matches!(positions.take_due(false), Due::Whole(_)));
+        // More changes than are kept apart.
+        (0..=CHANGES_MAX).for_each(|n| positions.begin(&n.to_string(), "r", &Mark::since(5)));
+        assert!(matches!(positions.take_due(false), Due::Whole(_)));
+        assert!(matches!(positions.take_due(false), Due::Nothing));
     }
 
     /// A place is told when the groups are written that were open there, and none after the end.
@@ -283,6 +476,26 @@ mod tests {
         ledger.close(0, |_, mark| assert_eq!(mark.at(), 6));
         note(&mut ledger, 7, [None, None]);
         assert!(told(&mut ledger, 0).is_empty(), "it is closed");
+    }
+
+    /// A receiver that is slow: what is told is not far behind what it has taken.
+    #[test]
+    fn places_are_spread_over_what_waits() {
+        let id = |n: usize| Rc::<str>::from(n.to_string());
+        for (containers, behind) in [(1, 200), (100, 600), (1000, 1000)] {
+            let mut ledger = Ledger::default();
+            for appended in 1..=1000 {
+                let mark = Rc::new(Mark::since(appended));
+                (0..containers).for_each(|n| ledger.note(&id(n), appended, &mark));
+            }
+            let held: usize = ledger.waiting.values().map(VecDeque::len).sum();
+            assert!(held <= (2 * containers).max(WAITING), "{held} of {containers}");
+            let mut told = vec![0; containers];
+            for gone in 1..=1000 {
+                ledger.settle(gone, |id, mark| told[id.parse::<usize>().unwrap()] = mark.at());
+                assert!(told.iter().all(|&at| at <= gone && gone - at <= behind), "{told:?}");
+            }
+        }
     }
 
     proptest! {

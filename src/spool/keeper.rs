@@ -2,7 +2,7 @@
 //! the disk; nobody waits for it but those whose records have to come from there.
 
 use std::collections::VecDeque;
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 #[cfg(test)]
 use super::disk::simulated;
-use super::volume::{Found, Volume, private};
-use super::{Spool, Tray};
+use super::volume::{Found, Volume};
+use super::{Spool, Tray, lock};
 use crate::buffer::Chunk;
 use crate::buffer::shelf::{Answer, Order};
 
@@ -24,18 +24,15 @@ const SEGMENT_MAX: u64 = 4 * 1024 * 1024;
 const SAY_EVERY: Duration = Duration::from_secs(10);
 /// What cannot be read now is read after this time.
 const LATER: Duration = Duration::from_millis(100);
-const LOCK: &str = "lock";
 
 /// Opens `spool` and starts its thread.
 pub(super) fn open(spool: &Arc<Spool>) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(&spool.folder)?;
-    let lock = private().write(true).create(true).truncate(false).open(spool.folder.join(LOCK))?;
-    lock.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => io::Error::other(
+    let lock = lock::take(&spool.folder)?.ok_or_else(|| {
+        io::Error::other(
             "is in use, by another logchute or another route of the same address and options; \
              give one of them another spool=",
-        ),
-        TryLockError::Error(error) => error,
+        )
     })?;
     let mut old = Vec::new();
     for mut volume in Volume::find(&spool.folder, spool.route)? {

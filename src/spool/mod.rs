@@ -23,6 +23,7 @@ use crate::metrics::RouteCounters;
 
 pub(crate) mod disk;
 mod keeper;
+pub mod lock;
 pub mod log;
 pub mod segment;
 mod volume;

@@ -2,14 +2,15 @@
 //! wait for the disk: for the spool's thread alone.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use nix::libc::{EMFILE, ENFILE, ENOMEM};
 
 use super::disk;
+use super::lock::private;
 use super::log::{Log, Segment};
 use super::segment::{
     self, Foreign, HEAD_LEN, HEADER_LEN, Header, MARK_LEN, Next, latest_mark, mark,
@@ -355,13 +356,6 @@ impl Volume {
         path.push(end);
         path.into()
     }
-}
-
-/// Files that nobody else reads: what containers write may be secret.
-pub(super) fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.mode(0o600);
-    options
 }
 
 /// What there is of a frame's head at `offset`, where the file has `left` bytes.

@@ -25,9 +25,13 @@ const LONG: Duration = Duration::from_secs(120);
 const STILL: Duration = Duration::from_secs(40);
 /// The memory of a route.
 const BUFFER: u64 = 1 << 20;
-/// How old what a program has noted of its deliveries is at most, if it gets any processor time;
-/// and how long before a daemon's end what it wrote may not be known to be in its log.
-const LATELY: Duration = Duration::from_secs(2);
+/// How old what a program has noted of its deliveries is at most: a few hundredths of a second, and
+/// what a program that is not optimized waits for a processor that it shares.
+const LATELY: Duration = Duration::from_millis(300);
+/// So long after a program's end nothing of what it has sent is on its way any more, if nothing came.
+const ARRIVED: Duration = Duration::from_millis(200);
+/// How long before a daemon's end what it wrote may not be known to be in its log.
+const UNLOGGED: Duration = Duration::from_secs(2);
 /// What a daemon holds of a container's output before its log has it: one pipe to each reader, and
 /// the container's own.
 const PIPE: u64 = (1 << 20) + (128 << 10);
@@ -206,7 +210,7 @@ impl Trial {
             docker: docker.clone(),
             load,
             begun: Instant::now(),
-            came: VecDeque::new(),
+            came: VecDeque::from([(Instant::now(), 0)]),
             names: format!("@f{n}t"),
             talkers,
             twin,
@@ -228,8 +232,8 @@ impl Trial {
         Counted::of(&self.program.metrics())
     }
 
-    /// Waits for so long, and says how many records came in the last of it, [`LATELY`].
-    pub(crate) fn came_lately(&mut self, wait: Duration) -> u64 {
+    /// Waits for so long, and takes note of what comes.
+    pub(crate) fn watch(&mut self, wait: Duration) {
         let begun = Instant::now();
         loop {
             let now = Instant::now();
@@ -238,17 +242,27 @@ impl Trial {
                 self.came.pop_front();
             }
             if begun.elapsed() >= wait {
-                let count = |end: Option<&(Instant, u64)>| end.map_or(0, |(_, count)| *count);
-                return count(self.came.back()) - count(self.came.front());
+                return;
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// Kills the program and starts it again; returns at once, or when it answers.
+    /// Kills the program and starts it again; returns at once, or when it answers. What came in the
+    /// last moments before that, [`LATELY`], and what was on its way may come again.
     pub(crate) fn kill_and_start(&mut self, wait: bool) {
         self.ended = true;
+        let before = self.came.front().map_or(0, |(_, count)| *count);
         self.program.process.kill();
+        let mut came = self.receiver.count();
+        loop {
+            std::thread::sleep(ARRIVED);
+            let earlier = std::mem::replace(&mut came, self.receiver.count());
+            if earlier == came {
+                break;
+            }
+        }
+        self.uncounted += came as u64 - before;
         let setup = self.setup.clone();
         let setup = if wait { setup } else { setup.no_wait() };
         self.program = setup.start();
@@ -288,7 +302,7 @@ impl Trial {
             let guesses = self.program.metric("logchute_unsure_seams") as u64;
             let mean = self.load.lines as f64 / begun_for.as_secs_f64();
             let rate = mean.max(self.load.rate as f64);
-            let moments = (rate * LATELY.as_secs_f64()) as u64;
+            let moments = (rate * UNLOGGED.as_secs_f64()) as u64;
             self.uncounted += guesses * (moments + PIPE / self.load.bytes as u64);
         }
         let peak = (self.peak_before, peak(self.program.process.pid()));

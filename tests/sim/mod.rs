@@ -24,11 +24,14 @@ mod world;
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::{Arc, Once, Weak};
+use std::sync::{Arc, Once};
+use std::task::Wake;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
+use crate::control::state::Scribe;
 use crate::io::sim::{self, Planted};
 use crate::metrics::RouteTotals;
 use crate::shard::positions::Positions;
@@ -41,7 +44,7 @@ use net::Lan;
 use program::{Counted, Program};
 use receiver::Receiver;
 use scenario::Scenario;
-use world::{MS, SECOND, World, go_on};
+use world::{Files, MS, SECOND, World, go_on};
 
 /// So many seeds are run where no time is asked for: more still find what is not mended yet, about
 /// one in five hundred.
@@ -50,6 +53,8 @@ const SEEDS: u64 = 60;
 const DRAIN: Duration = Duration::from_secs(5);
 /// Beyond that, for its tasks to see it.
 const GRACE: u64 = 2 * SECOND;
+/// After so many bytes of journal all places are written anew: often enough to see it happen.
+const JOURNAL_MIN: u64 = 4 * 1024;
 /// How long everything may take to arrive once all is well: the longest pause of a link, an answer
 /// that is waited for in vain, the next list, and a slow receiver's backlog.
 const SETTLES: u64 = 200 * SECOND;
@@ -127,6 +132,7 @@ async fn simulate(seed: u64, planted: Option<Planted>, tell: bool) -> Outcome {
         go_on(&world, scenario.lasts + SECOND, done).await;
         let Some(pause) = world.borrow_mut().crash.take() else { break };
         past.push(program.kill().await);
+        world.borrow_mut().tear_journal();
         let end = world.borrow().now + pause;
         go_on(&world, end, |_| false).await;
         program = start(&world, folder.path());
@@ -158,8 +164,10 @@ fn start(world: &Rc<RefCell<World>>, folder: &Path) -> Program {
     open.run += 1;
     open.disk_troubles.dead = false;
     let scenario = open.daemon.scenario;
-    let now = open.wall();
-    let left = open.disk.as_ref().map(|text| Positions::parse(text, now));
+    let (now, disk) = (open.wall(), Rc::clone(&open.disk));
+    let files = disk.borrow();
+    let whole = files.whole.as_ref().map(|whole| str::from_utf8(whole).expect("it is text"));
+    let left = whole.map(|whole| Positions::parse(whole, &files.journal, now));
     if left.is_none() {
         open.program_begins();
     }
@@ -167,31 +175,50 @@ fn start(world: &Rc<RefCell<World>>, folder: &Path) -> Program {
     let left = left.map(|read| read.expect("what was written can be read")).unwrap_or_default();
     let program = Program::start(&scenario, scenario.state.then(|| Arc::new(left)), folder);
     if let Some(positions) = &program.positions {
-        keep(&mut world.borrow_mut(), &Arc::downgrade(positions));
+        let scribe = Scribe::new(Arc::clone(positions), Rc::clone(&disk), JOURNAL_MIN);
+        tokio::task::spawn_local(keep(Rc::clone(world), Arc::clone(positions), scribe));
     }
     program
 }
 
-/// Writes the program's file now and then, as long as it runs: all of it or nothing.
-fn keep(world: &mut World, positions: &Weak<Positions>) {
-    let positions = Weak::clone(positions);
-    world.after(500 * MS, move |world| {
-        let Some(running) = positions.upgrade() else { return };
-        match running.take_text() {
-            Some(_) if world.disk_troubles.full_until > world.now => running.set_changed(),
-            Some(text) => {
-                let (delay, alive) = (world.chance.below(50 * MS), Weak::clone(&positions));
-                world.after(delay, move |world| {
-                    if alive.strong_count() > 0 && !world.disk_troubles.dead {
-                        world.disk = Some(text);
-                    }
-                });
+/// What wakes the writer of the program's files.
+#[derive(Default)]
+struct Bell(Notify);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+/// Writes the program's files soon after something has changed, as long as it runs.
+async fn keep(
+    world: Rc<RefCell<World>>,
+    positions: Arc<Positions>,
+    mut scribe: Scribe<Rc<RefCell<Files>>>,
+) {
+    let bell = Arc::<Bell>::default();
+    positions.written_by(Arc::clone(&bell).into());
+    let positions = Arc::downgrade(&positions);
+    loop {
+        bell.0.notified().await;
+        let mut pause = Duration::from_nanos(world.borrow_mut().chance.below(50 * MS));
+        loop {
+            tokio::time::sleep(pause).await;
+            if positions.strong_count() == 1 {
+                // Only the scribe's is left.
+                return;
             }
-            None => {}
+            let open = world.borrow();
+            let troubles = &open.disk_troubles;
+            open.disk.borrow_mut().full = troubles.dead || troubles.full_until > open.now;
+            drop(open);
+            match scribe.write() {
+                Ok(_) => break,
+                Err(_) => pause = Duration::from_millis(500),
+            }
         }
-        drop(running);
-        keep(world, &positions);
-    });
+    }
 }
 
 /// Ends the program; says what is wrong with its end.

@@ -3,6 +3,8 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +17,7 @@ use super::disk::Troubles;
 use super::ledger::Ledger;
 use super::net::Conn;
 use super::receiver::Receiver;
+use crate::control::state::Disk;
 
 /// When the world begins, in nanoseconds since 1970.
 pub(super) const BASE: u64 = 1_700_000_000_000_000_000;
@@ -22,6 +25,42 @@ pub(super) const BASE: u64 = 1_700_000_000_000_000_000;
 pub(super) const MS: u64 = 1_000_000;
 /// Nanoseconds.
 pub(super) const SECOND: u64 = 1_000 * MS;
+
+/// The files in `STATE_DIR`.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    /// The places; `None` where there is no such file.
+    pub(super) whole: Option<Vec<u8>>,
+    pub(super) journal: Vec<u8>,
+    /// What was written of that last.
+    last: Range<usize>,
+    /// No more of the disk is to be had: the journal may be written over.
+    pub(super) full: bool,
+}
+
+impl Disk for Rc<RefCell<Files>> {
+    fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut files = self.borrow_mut();
+        if files.full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        files.whole = Some(bytes.to_vec());
+        Ok(())
+    }
+
+    fn write_journal(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
+        let mut files = self.borrow_mut();
+        let (at, end) = (at as usize, at as usize + bytes.len());
+        let len = files.journal.len();
+        // A full disk takes what there is room for.
+        let end = if files.full { end.min(len) } else { end };
+        files.journal.resize(len.max(end), 0);
+        let taken = end.saturating_sub(at);
+        files.journal[at..at + taken].copy_from_slice(&bytes[..taken]);
+        files.last = at..at + taken;
+        if taken < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
 
 type Action = Box<dyn FnOnce(&mut World)>;
 
@@ -42,8 +81,8 @@ pub(super) struct World {
     pub(super) daemon: Daemon,
     pub(super) receivers: Vec<Receiver>,
     pub(super) ledger: Ledger,
-    /// The file that the program keeps in its `STATE_DIR`.
-    pub(super) disk: Option<String>,
+    /// What the program keeps in its `STATE_DIR`.
+    pub(super) disk: Rc<RefCell<Files>>,
     pub(super) disk_troubles: Troubles,
     /// The program is to be killed, and to be started again after this time.
     pub(super) crash: Option<u64>,
@@ -68,7 +107,7 @@ impl World {
             ledger: Ledger::new(receivers.len(), daemon.scenario),
             daemon,
             receivers,
-            disk: None,
+            disk: Rc::default(),
             disk_troubles: Troubles::default(),
             crash: None,
             run: 0,
@@ -104,6 +143,14 @@ impl World {
         self.serial += 1;
         self.queue.insert((at.max(self.now), self.serial), Box::new(action));
         self.bell.notify_one();
+    }
+
+    /// The program was killed while it wrote the journal: some of that is not there.
+    pub(super) fn tear_journal(&mut self) {
+        let mut files = self.disk.borrow_mut();
+        let last = files.last.clone();
+        let torn = self.chance.below(last.len() as u64 + 1) as usize;
+        files.journal[last.end - torn..last.end].fill(0);
     }
 
     /// Takes note of what happened: `what`, and two numbers that say more.
