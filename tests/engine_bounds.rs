@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 mod support;
 
+use support::checker::{Account, PADDING, Run};
 use support::engine::{Ask, Engine, Fault, Stream, inspect};
+use support::limits::peak;
 use support::logchute::{Logchute, Setup};
 use support::receivers::StreamSink;
 use support::{on_each_driver, wait_until};
@@ -128,4 +130,53 @@ fn a_terminal_that_takes_no_more_does_not_hold_up_the_end() {
         reader.read_to_end(&mut taken).unwrap();
         assert!(taken.starts_with(b"web"), "{} bytes", taken.len());
     });
+}
+
+/// Logs that hang while containers write more than may be held of all of them: their streams are let
+/// go of, and all comes from the logs.
+#[test]
+fn containers_that_write_at_once_while_their_logs_hang_have_a_bound_together() {
+    const LINES: u64 = 512;
+    const BYTES: usize = 1024;
+    on_each_driver(|io| {
+        let (mut engine, sink) = (Engine::new(), StreamSink::tcp());
+        let ids: Vec<String> = (0..60).map(|n| format!("{n:02}{}", "b".repeat(62))).collect();
+        let mut account = Account::default();
+        for id in &ids {
+            engine.add(inspect(id, &id[..2]), true);
+            let run = Run { first: 1, count: LINES, bytes: BYTES, stderr_every: 0 };
+            account.expect(&format!("@{}", &id[..2]), run);
+        }
+        engine.fault(Ask::Logs, Some(Fault::Hang));
+        let route = format!("raw+tcp://{}", sink.address());
+        let program = setup(io, &engine).env("BACKLOG", "true").arg(&route).start();
+        let all: Vec<&str> = ids.iter().map(String::as_str).collect();
+        assert!(engine.wait_followed(&all, SOON), "{}", program.stderr());
+        let before = peak(program.process.pid());
+        for id in &ids {
+            let text: Vec<u8> = (1..=LINES).flat_map(|n| line(&id[..2], n, BYTES)).collect();
+            engine.write(id, Stream::Out, &text);
+        }
+        let let_go = || ids.iter().filter(|id| engine.attached(id) == 0).count();
+        assert!(wait_until(SOON, || let_go() > 40), "{}: {}", let_go(), program.stderr());
+        let most = before + (8 << 20) + (4 << 20);
+        let in_all = peak(program.process.pid());
+        assert!(in_all <= most, "{io}: {in_all} bytes, {before} before");
+        engine.fault(Ask::Logs, None);
+        engine.go_down();
+        engine.up();
+        let lines = ids.len() * LINES as usize;
+        wait_until(6 * SOON, || sink.newlines() >= lines);
+        end(program);
+        account.take_lines(&sink.received().concat());
+        assert!(account.totals().perfect(), "{io}: {}", account.totals());
+    });
+}
+
+/// A line as the account wants it.
+fn line(prefix: &str, n: u64, bytes: usize) -> Vec<u8> {
+    let mut line = format!("@{prefix} {n:08} ").into_bytes();
+    line.extend(PADDING.iter().cycle().take(bytes - line.len() - 1));
+    line.push(b'\n');
+    line
 }

@@ -96,6 +96,7 @@ fn a_client_that_comes_just_too_late_sees_the_end() {
         max_line: settings.max_line,
         read_wait: settings.read_wait,
         counters: Arc::default(),
+        hold: Arc::default(),
         roster: Arc::clone(&roster),
         positions: None,
         commands,

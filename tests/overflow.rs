@@ -127,7 +127,7 @@ fn a_container_that_is_removed_while_a_route_is_full_leaves_a_gap() {
         wait_behind(&program, 0);
         scene.sinks[0].up();
         let said = end(program);
-        assert!(said.contains("may be lost: it was removed while a route was full"), "{said}");
+        assert!(said.contains("may be lost: it was removed while it waited for room"), "{said}");
         let totals = scene.totals(0, &[("@web", 3000)]);
         assert!(totals.lost > 0 && totals.duplicated + totals.reordered == 0, "{io}: {totals}");
     });

@@ -16,6 +16,7 @@ use crate::config::Settings;
 use crate::io::Driver;
 use crate::metrics::ShardCounters;
 use crate::shard::command::Command;
+use crate::shard::hold::Hold;
 use crate::shard::lane::Route;
 use crate::shard::positions::Positions;
 use crate::shard::roster::Roster;
@@ -61,7 +62,7 @@ impl Fleet {
         let reported = Arc::new(Notify::new());
         let counters: Vec<Arc<ShardCounters>> =
             (0..settings.shards).map(|_| Arc::default()).collect();
-        let roster = Arc::<Roster>::default();
+        let (roster, hold) = (Arc::<Roster>::default(), Arc::<Hold>::default());
         let start = |(index, counters): (usize, &Arc<ShardCounters>)| {
             let (commands, inbox) = bounded(COMMANDS_AHEAD);
             let bell = Arc::new(Notify::new());
@@ -74,6 +75,7 @@ impl Fleet {
                 follow: settings.follow.clone(),
                 timestamp: settings.timestamp,
                 silence: settings.silence,
+                hold: Arc::clone(&hold),
                 roster: Arc::clone(&roster),
                 positions: positions.cloned(),
                 max_line: settings.max_line,

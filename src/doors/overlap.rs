@@ -54,51 +54,58 @@ pub(super) fn pair(raw: &[u8], logged: &[u8]) -> (usize, usize) {
     (r, l)
 }
 
+/// What hashes count in: odd, and so invertible modulo 2^64.
+const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
+const INVERSE: u64 = inverse(BASE);
+
 /// Visits, in ascending order, every `at` in `0..=text.len()` where `pattern`, laid onto `text`
-/// from `at` on, agrees with it as far as both reach. `at == text.len()` always does.
+/// from `at` on, agrees with it as far as both reach. `at == text.len()` always does. `pattern` is
+/// no longer than `text`.
 ///
-/// O(`pattern` + `text`) time, 4 bytes for each byte of `pattern` (Knuth, Morris and Pratt).
-/// `pattern` is at most 4 GiB.
-pub(super) fn alignments(pattern: &[u8], text: &[u8], mut visit: impl FnMut(usize)) {
-    if pattern.is_empty() {
-        (0..=text.len()).for_each(visit);
-        return;
+/// O(`pattern` + `text`) time and no memory: what is laid upon each other is compared by rolling
+/// hashes. No place is missed, and only text that was made for it has one visited that does not
+/// agree.
+pub(super) fn alignments(
+    pattern: impl DoubleEndedIterator<Item = u8> + Clone,
+    text: &[u8],
+    mut visit: impl FnMut(usize),
+) {
+    let join = |hash: u64, byte: u8| hash.wrapping_mul(BASE).wrapping_add(u64::from(byte));
+    // `power` is BASE to the length of what is compared.
+    let (mut wanted, mut power, mut len) = (0, 1_u64, 0);
+    for byte in pattern.clone() {
+        (wanted, power, len) = (join(wanted, byte), power.wrapping_mul(BASE), len + 1);
     }
-    let borders = borders(pattern);
-    // `matched` bytes of `pattern` are a suffix of what was read of `text`, and no more are.
-    let mut matched = 0;
-    for (index, byte) in text.iter().enumerate() {
-        while matched > 0 && pattern.get(matched) != Some(byte) {
-            matched = borders[matched - 1] as usize;
+    let (head, rest) = text.split_at(len);
+    let mut window = head.iter().fold(0, |hash, &byte| join(hash, byte));
+    // All of `pattern`: the window moves.
+    for (at, (&first, &next)) in text.iter().zip(rest).enumerate() {
+        if window == wanted {
+            visit(at);
         }
-        if pattern[matched] == *byte {
-            matched += 1;
-        }
-        if matched == pattern.len() && index + 1 < text.len() {
-            visit(index + 1 - matched);
-        }
+        window = join(window, next).wrapping_sub(u64::from(first).wrapping_mul(power));
     }
-    while matched > 0 {
-        visit(text.len() - matched);
-        matched = borders[matched - 1] as usize;
+    // As much of it as there is text for: the window loses its first byte, `pattern` its last.
+    for ((at, &first), last) in text.iter().enumerate().skip(rest.len()).zip(pattern.rev()) {
+        if window == wanted {
+            visit(at);
+        }
+        power = power.wrapping_mul(INVERSE);
+        window = window.wrapping_sub(u64::from(first).wrapping_mul(power));
+        wanted = wanted.wrapping_sub(u64::from(last)).wrapping_mul(INVERSE);
     }
     visit(text.len());
 }
 
-/// For each prefix of `pattern`, the length of its longest proper suffix that is also its prefix.
-fn borders(pattern: &[u8]) -> Vec<u32> {
-    let mut borders: Vec<u32> = Vec::with_capacity(pattern.len());
-    let mut border = 0;
-    for (index, byte) in pattern.iter().enumerate() {
-        while border > 0 && pattern[border] != *byte {
-            border = borders[border - 1] as usize;
-        }
-        if index > 0 && pattern[border] == *byte {
-            border += 1;
-        }
-        borders.push(u32::try_from(border).unwrap_or(0)); // see the limit of `alignments`
+/// What times `odd` is 1 modulo 2^64, by Newton's method: each step doubles the bits that are
+/// right.
+const fn inverse(odd: u64) -> u64 {
+    let (mut inverse, mut right) = (odd, 3);
+    while right < u64::BITS {
+        inverse = inverse.wrapping_mul(2_u64.wrapping_sub(odd.wrapping_mul(inverse)));
+        right *= 2;
     }
-    borders
+    inverse
 }
 
 #[cfg(test)]
@@ -115,7 +122,7 @@ mod tests {
 
     fn found(pattern: &[u8], text: &[u8]) -> Vec<usize> {
         let mut found = Vec::new();
-        alignments(pattern, text, |at| found.push(at));
+        alignments(pattern.iter().copied(), text, |at| found.push(at));
         found
     }
 
@@ -126,7 +133,8 @@ mod tests {
             pattern in prop::collection::vec(b'a'..b'c', 0..12),
             text in prop::collection::vec(b'a'..b'c', 0..40),
         ) {
-            prop_assert_eq!(found(&pattern, &text), naive(&pattern, &text));
+            let pattern = &pattern[..pattern.len().min(text.len())];
+            prop_assert_eq!(found(pattern, &text), naive(pattern, &text));
         }
 
         #[test]
@@ -137,7 +145,8 @@ mod tests {
         ) {
             let cut = cut.min(text.len());
             let end = end.clamp(cut, text.len());
-            prop_assert!(found(&text[cut..], &text[..end]).contains(&cut));
+            let pattern = &text[cut..][..end.min(text.len() - cut)];
+            prop_assert!(found(pattern, &text[..end]).contains(&cut));
         }
 
         #[test]

@@ -248,7 +248,10 @@ impl Side {
 
     /// Context and held messages in projection, and where each held message starts in it.
     fn text(&self) -> (Vec<u8>, Vec<usize>) {
-        let (mut text, mut starts, mut begin) = (self.context.clone(), Vec::new(), 0);
+        let most = self.context.len() + self.raw.len() + self.messages.len() + 1;
+        let (mut text, mut begin) = (Vec::with_capacity(most), 0);
+        let mut starts = Vec::with_capacity(self.messages.len());
+        text.extend_from_slice(&self.context);
         for message in &self.messages {
             if message.newline_first {
                 text.push(b'\n');
@@ -287,15 +290,19 @@ impl Side {
     fn ends(tail: &[u8], text: &[u8], mut visit: impl FnMut(usize)) {
         // The log begins within the tail, at the start of a line.
         let mut within = Vec::new();
-        overlap::alignments(&text[..text.len().min(tail.len())], tail, |at| {
+        let begin = &text[..text.len().min(tail.len())];
+        overlap::alignments(begin.iter().copied(), tail, |at| {
             let end = tail.len() - at;
             if end <= text.len() && at > 0 && tail[at - 1] == b'\n' {
                 within.push(end);
             }
         });
         within.into_iter().rev().for_each(&mut visit);
+        if tail.len() > text.len() {
+            return;
+        }
         // The whole tail is in the log.
-        overlap::alignments(tail, text, |at| {
+        overlap::alignments(tail.iter().copied(), text, |at| {
             if at + tail.len() <= text.len() {
                 visit(at + tail.len());
             }
@@ -312,10 +319,17 @@ impl Side {
             match chosen {
                 // The text between either was delivered too, or it repeats what was.
                 Some(before) if self.repeats(text, before, end) => unsure = true,
-                _ => chosen = Some(end),
+                _ if self.is_end(text, end) => chosen = Some(end),
+                _ => {}
             }
         });
         chosen.map(|at| Border { at, unsure, newline_first: false })
+    }
+
+    /// Whether the delivered text can end here; [`overlap::alignments`] tells by hashes.
+    fn is_end(&self, text: &[u8], end: usize) -> bool {
+        let common = end.min(self.tail.len());
+        text[..end].ends_with(&self.tail[self.tail.len() - common..])
     }
 
     /// The earliest place where the delivered text can end if its last lines are missing in the
@@ -344,9 +358,8 @@ impl Side {
 
     /// Whether all that is held was delivered, and the last delivered bytes are not in the log
     /// yet, because they belong to a line, or a part of one, that is not finished.
-    fn is_ahead(&self) -> bool {
-        let (text, _) = self.text();
-        let text = if self.open { text.strip_suffix(b"\n").unwrap_or(&text) } else { &text };
+    fn is_ahead(&self, text: &[u8]) -> bool {
+        let text = if self.open { text.strip_suffix(b"\n").unwrap_or(text) } else { text };
         let line = memchr::memrchr(b'\n', &self.tail).map_or(0, |newline| newline + 1);
         (line..self.tail.len()).any(|end| {
             let common = end.min(text.len());
@@ -373,7 +386,7 @@ impl Side {
         let (text, starts) = self.text();
         let border = match self.border(&text, &starts) {
             Some(border) => border,
-            None if !must && self.is_ahead() => return,
+            None if !must && self.is_ahead(&text) => return,
             None => self.border_before_lost_lines(&text).unwrap_or_else(|| self.border_by_time()),
         };
         let ascii = self.raw_tail.iter().rposition(u8::is_ascii).map_or(0, |at| at + 1);
@@ -486,6 +499,12 @@ impl Resume {
                 (side.raw, side.messages) = (Vec::new(), Vec::new());
             }
         }
+    }
+
+    /// What is held back takes so many bytes.
+    pub fn held(&self) -> usize {
+        let sides = self.sides.iter();
+        sides.map(|side| side.raw.len() + side.messages.len() * MESSAGE).sum()
     }
 
     /// Whether nothing is held back any more. When the seam has joined, this is of no interest.

@@ -46,6 +46,10 @@ const MARK_NANOS: u64 = 10_000_000;
 /// doubled. Nanos.
 const LOOK_NANOS: u64 = 20_000_000;
 
+/// What grows beyond so many bytes gets all the room it may ever need: pages that nobody touches
+/// cost nothing, and a copy of twice the size costs both.
+const LARGE: usize = 1 << 20;
+
 /// The waits before further passes.
 const BACKOFF_MILLIS: [u64; 5] = [5, 20, 50, 100, 200];
 
@@ -64,9 +68,9 @@ pub struct SeamConfig {
     pub arrival: Duration,
     /// How long to wait for certainty after the first pass that could have given it.
     pub patience: Duration,
-    /// Limit of the attach bytes that are held, both sources together. Of the log's bytes that
-    /// may overlap with them, up to twice as many are held for each source. It should hold what
-    /// the container writes in `lag` and two passes.
+    /// Limit of the bytes that are held: what attach brought, and the log's text that may overlap
+    /// with it, both sources together. It should hold twice what the container writes in `lag` and
+    /// two passes.
     pub limit: usize,
 }
 
@@ -85,7 +89,7 @@ impl SeamConfig {
     }
 }
 
-/// The attach bytes do not fit [`SeamConfig::limit`]; none of them was taken. The driver lets
+/// What is to be held does not fit [`SeamConfig::limit`]; nothing is held any more. The driver lets
 /// the attach go, reads on in `logs`, attaches anew and calls [`Seam::renew`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
@@ -167,14 +171,12 @@ impl Live {
 
     /// Whether the log must have a whole line of these; the first may be the rest of one.
     fn covers_a_line(&self) -> bool {
-        memchr::memchr_iter(b'\n', &self.projection(self.covered)).nth(1).is_some()
+        memchr::memchr_iter(b'\n', self.begin(self.covered)).nth(1).is_some()
     }
 
-    /// The projection of the first bytes, at least `len` of it if there is as much.
-    fn projection(&self, len: usize) -> Vec<u8> {
-        let mut projection = Vec::with_capacity(len.min(self.raw.len()));
-        overlap::project(&self.raw[..overlap::behind_ascii(&self.raw, len)], &mut projection);
-        projection
+    /// The first bytes, those whose projection has a length of at most `len`.
+    fn begin(&self, len: usize) -> &[u8] {
+        &self.raw[..overlap::behind_ascii(&self.raw, len)]
     }
 }
 
@@ -262,15 +264,6 @@ impl Log {
         }
     }
 
-    /// Forgets all but the last `limit` bytes, when there are twice as many.
-    fn trim(&mut self, limit: usize) {
-        if self.kept.len() > limit.saturating_mul(2) {
-            let cut = self.kept.len() - limit;
-            self.kept.drain(..cut);
-            self.from = self.from.map(|from| from + cut as u64);
-        }
-    }
-
     fn pass_ended(&mut self, now: u64) {
         self.unsettled.get_or_insert((self.seen, now));
     }
@@ -336,9 +329,10 @@ impl Side {
     /// The starts that content allows, and `accept`.
     fn starts(&self, accept: impl Fn(u64) -> bool) -> Starts {
         let from = self.log.from.unwrap_or(self.log.seen);
-        let pattern = self.live.projection(self.log.kept.len());
+        let begin = self.live.begin(self.log.kept.len());
+        let pattern = begin.iter().copied().filter(u8::is_ascii);
         let mut starts = Starts { count: 0, last: 0 };
-        overlap::alignments(&pattern, &self.log.kept, |at| {
+        overlap::alignments(pattern, &self.log.kept, |at| {
             let place = from + at as u64;
             if accept(place) {
                 starts = Starts { count: starts.count + 1, last: place };
@@ -442,6 +436,8 @@ pub struct Seam {
     /// Until when certainty is awaited; known after the first pass that could give it.
     patient_until: Option<u64>,
     passes: usize,
+    /// More was to be held than may be.
+    full: bool,
     /// The last verdict, when it was found, when it ends, and with how many attach bytes.
     verdict: Verdict,
     looked_at: u64,
@@ -462,6 +458,7 @@ impl Seam {
             sure: false,
             patient_until: None,
             passes: 0,
+            full: false,
             verdict: Verdict::ReadOn { after: Duration::ZERO },
             looked_at: now,
             until: now,
@@ -482,13 +479,31 @@ impl Seam {
     /// Holds what attach brought.
     ///
     /// # Errors
-    /// [`Full`]: nothing was taken, and the seam cannot join any more; it still takes messages.
+    /// [`Full`]: see [`Seam::let_go`].
     pub fn attach(&mut self, source: Source, bytes: &[u8], now: u64) -> Result<(), Full> {
-        if self.held().saturating_add(bytes.len()) > self.config.limit {
+        if self.full || self.size().saturating_add(bytes.len()) > self.config.limit {
+            self.let_go();
             return Err(Full);
         }
-        self.sides[source as usize].live.push(bytes, now);
+        let live = &mut self.sides[source as usize].live;
+        grow(&mut live.raw, bytes.len(), self.config.limit);
+        live.push(bytes, now);
         Ok(())
+    }
+
+    /// Lets go of all that is held: it cannot join any more before it is renewed. It still takes
+    /// messages.
+    pub fn let_go(&mut self) {
+        self.full = true;
+        for side in &mut self.sides {
+            side.live = Live::default();
+            side.log.forget();
+        }
+    }
+
+    /// Whether more was to be held than may be: by attach, or by the log.
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 
     /// The container's output has ended (not just the connection: then the driver starts anew).
@@ -516,12 +531,16 @@ impl Seam {
         let bound = self.config.requested_at.saturating_sub(nanos(self.config.slack));
         let side = &mut self.sides[source as usize];
         let before = side.log.seen;
-        let newline_first = side.log.push(ts, bytes, side.start.is_none().then_some(bound));
+        grow(&mut side.log.kept, bytes.len(), self.config.limit);
+        let wanted = side.start.is_none() && !self.full;
+        let newline_first = side.log.push(ts, bytes, wanted.then_some(bound));
         // That `\n` was written before the attach if the attach begins behind it.
         if newline_first && side.start == Some(before) && side.live.raw.first() != Some(&b'\n') {
             side.start = Some(before + 1);
         }
-        side.log.trim(self.config.limit);
+        if self.size() > self.config.limit {
+            self.let_go();
+        }
         newline_first
     }
 
@@ -587,6 +606,11 @@ impl Seam {
         self.sides.iter().map(|side| side.live.raw.len()).sum()
     }
 
+    /// All the bytes that are held: those of attach, and of the log.
+    pub fn size(&self) -> usize {
+        self.held() + self.sides.iter().map(|side| side.log.kept.len()).sum::<usize>()
+    }
+
     fn look(&mut self, now: u64) -> Verdict {
         let held = self.held();
         let moment = Moment {
@@ -594,7 +618,7 @@ impl Seam {
             arrival: nanos(self.config.arrival),
             sure: self.sure,
             late: self.patient_until.is_some_and(|until| now >= until),
-            pressed: held > self.config.limit / 2,
+            pressed: self.size() > self.config.limit / 2,
             ended: self.ended_at.is_some(),
             overdue: self.last_pass.saturating_add(nanos(self.config.patience)),
         };
@@ -631,6 +655,14 @@ impl Seam {
             sure_from.max(now)
         };
         Verdict::ReadOn { after: Duration::from_nanos(self.until - now) }
+    }
+}
+
+/// Makes room for `more` in what may have a length of `limit`.
+fn grow(bytes: &mut Vec<u8>, more: usize, limit: usize) {
+    let len = bytes.len() + more;
+    if len > bytes.capacity() && len > LARGE {
+        bytes.reserve_exact(limit.max(len) - bytes.len());
     }
 }
 
@@ -754,7 +786,8 @@ mod tests {
         let mut seam = seam(4);
         assert_eq!(seam.attach(OUT, b"abc", at(1)), Ok(()));
         assert_eq!(seam.attach(Source::Stderr, b"de", at(1)), Err(Full));
-        assert_eq!((seam.held(), rest(&seam)), (3, (false, &b"abc"[..])));
+        assert_eq!(seam.attach(OUT, b"f", at(1)), Err(Full));
+        assert_eq!((seam.size(), rest(&seam)), (0, (false, &b""[..])));
         seam.renew(SeamConfig::new(at(9), at(9), Duration::ZERO, 4));
         assert_eq!(seam.held(), 0);
     }
@@ -762,12 +795,12 @@ mod tests {
     #[test]
     fn the_log_that_is_kept_is_bounded() {
         let mut seam = seam(100);
+        assert!(seam.attach(OUT, b"0123456789\n", at(1)).is_ok());
         seam.pass_begins(at(1));
-        for _ in 0..10_000 {
+        for line in 0..10_000 {
             assert!(!seam.logged(OUT, at(1), b"0123456789\n"));
-            let log = &seam.sides[0].log;
-            assert!(log.kept.len() <= 211);
-            assert_eq!(log.from.map(|from| from + log.kept.len() as u64), Some(log.seen));
+            let (full, size) = if line < 8 { (false, 11 * (line + 2)) } else { (true, 0) };
+            assert_eq!((seam.is_full(), seam.size()), (full, size), "{line}");
         }
     }
 
@@ -776,13 +809,13 @@ mod tests {
     fn an_omitted_newline_is_made_up_for() {
         let part = "p".repeat(PART);
         let log = [(at(0) - 900 * MS, &part[..]), (at(0) - 900 * MS, "end")];
-        let mut joined = seam(1000);
+        let mut joined = seam(100_000);
         pass(&mut joined, 1, &log);
         assert!(matches!(pass(&mut joined, 151, &[]), Verdict::WaitAttach { .. }));
         assert_eq!(joined.poll(at(252)), Verdict::Joined);
         assert_eq!(rest(&joined), (true, &b""[..]));
 
-        let mut cut = seam(1000);
+        let mut cut = seam(100_000);
         pass(&mut cut, 1, &log);
         assert!(cut.attach(OUT, b"d\nnext\n", at(2)).is_ok());
         cut.pass_begins(at(160));
@@ -790,7 +823,7 @@ mod tests {
         assert_eq!(cut.pass_ended(at(161)), Verdict::Joined);
         assert_eq!(rest(&cut), (false, &b""[..]));
 
-        let mut ended = seam(1000);
+        let mut ended = seam(100_000);
         pass(&mut ended, 1, &log);
         assert!(ended.attach(OUT, b"end\n", at(2)).is_ok());
         ended.attach_ended(at(3));

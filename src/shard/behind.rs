@@ -7,6 +7,7 @@
 //! are at the same place. Decides nothing about doors and seams: that is [`super::follow`]'s.
 
 use std::cell::RefCell;
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -22,6 +23,10 @@ use crate::stamp::Stamp;
 /// Containers of a shard that come back from their logs at a time: each that does reads as fast as
 /// its receivers take, and the others would only fill the memory.
 pub(super) const CATCHING_UP_MAX: usize = 4;
+/// Containers of a shard that look for the end of what was delivered at a time, and how long others
+/// wait for that at most.
+pub(super) const RESUMING_MAX: usize = 4;
+const RESUME_SOON: Duration = Duration::from_secs(1);
 /// How often a follower of lanes that fell behind looks whether it is at the same place as the
 /// container's main one.
 const REUNITE_EVERY: Duration = Duration::from_millis(250);
@@ -37,6 +42,8 @@ pub(super) struct Part {
     apart: RefCell<Vec<tokio::task::JoinHandle<()>>>,
     /// The permission to catch up, until that is done.
     turn: Option<tokio::sync::OwnedSemaphorePermit>,
+    /// What it may hold while it is joined, of those who had to let go of that.
+    pub(super) aside: Option<tokio::sync::OwnedSemaphorePermit>,
     /// It goes on where an earlier run of the program was, and has read nothing since.
     pub(super) taken_up: bool,
     /// Since when there is output that was not read, for want of room: nanoseconds since 1970.
@@ -46,7 +53,14 @@ pub(super) struct Part {
 impl Part {
     /// The part of a container's first follower.
     pub(super) fn main() -> Part {
-        Part { main: None, apart: RefCell::default(), turn: None, taken_up: false, behind: None }
+        Part {
+            main: None,
+            apart: RefCell::default(),
+            turn: None,
+            aside: None,
+            taken_up: false,
+            behind: None,
+        }
     }
 
     fn apart(main: Weak<RefCell<Intake>>, behind: u64) -> Part {
@@ -106,9 +120,10 @@ impl Follower {
             return;
         }
         if self.is_gone() {
-            self.note_gap(since, self.crew.now(), "it was removed while a route was full");
+            self.note_gap(since, self.crew.now(), "it was removed while it waited for room");
         } else if self.crew.positions.is_none() {
-            let why = "logchute ended while a route was full; with STATE_DIR it would go on there";
+            let why =
+                "logchute ended while it waited for room; with STATE_DIR it would go on there";
             self.note_gap(since, self.crew.now(), why);
         }
     }
@@ -148,6 +163,29 @@ impl Follower {
             }
             self.attend();
         }
+    }
+
+    /// Waits until it may hold so much again as it had to let go of, and more.
+    pub(super) async fn until_it_may_hold(&mut self, held: usize) {
+        let hold = Arc::clone(&self.crew.hold);
+        let mut room = pin!(hold.wait(held));
+        while !self.is_over() {
+            tokio::select! {
+                aside = &mut room => {
+                    self.part.aside = aside;
+                    return;
+                }
+                () = self.mail.wait(None) => {}
+            }
+            self.attend();
+        }
+    }
+
+    /// Waits for the turn to look for the end of what was delivered in the log, which may hold much
+    /// of it back; not for long, as another's log may hang.
+    pub(super) async fn turn_to_resume(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let turn = Arc::clone(&self.crew.resuming).acquire_owned();
+        tokio::time::timeout(RESUME_SOON, turn).await.ok()?.ok()
     }
 
     /// Of a follower that has come to its end: whether the container has, and not the program. The

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::Crew;
 use super::behind::Part;
 use super::command::Origin;
-use super::intake::{Ended, HELD_MAX, Intake};
+use super::intake::{Ended, Intake};
 use super::mail::Mailbox;
 use super::overdue::{Asked, Awaited};
 use super::pass::{LastRun, PassError, Place};
@@ -348,8 +348,17 @@ impl Follower {
     /// brings meanwhile would have to be held. Each pass has what was written during the one before
     /// it; when they do not become shorter any more, no further one helps.
     async fn come_near(&mut self) -> Result<(), Next> {
+        if self.part.is_far() {
+            self.read_near().await?;
+        }
+        self.part.taken_up = false;
+        Ok(())
+    }
+
+    /// The same, however far it is.
+    async fn read_near(&mut self) -> Result<(), Next> {
         let mut before = Duration::MAX;
-        while self.part.is_far() && !self.mail.is_stopping() {
+        while !self.mail.is_stopping() {
             let begun = clock::now();
             match self.pass(false).await {
                 Ok(()) => {}
@@ -365,7 +374,6 @@ impl Follower {
             }
             before = took;
         }
-        self.part.taken_up = false;
         Ok(())
     }
 
@@ -423,11 +431,20 @@ impl Follower {
             self.until_it_runs().await?;
             attached.attached_at = self.crew.now();
         } else if let Unread::Log(_) = self.unread {
-            self.join(attached).await?;
+            let joined = self.join(attached).await;
+            self.part.aside = None;
+            joined?;
         } else if self.origin == Origin::Found {
             // What was written before is not wanted, whatever becomes of this attach.
             self.shown.raise(attached.requested_at);
         }
+        if self.is_overfull() && !self.intake.borrow().unreadable {
+            if let Unread::Nothing = self.unread {
+                self.wants_all_since(attached.requested_at);
+            }
+            return Ok(Next::Again); // the log has it
+        }
+        self.note_overfull(attached);
         self.intake.borrow_mut().go_live(self.container.tty);
         self.unread = Unread::Nothing;
         self.note_caught_up();
@@ -437,6 +454,20 @@ impl Follower {
             self.until_it_ends(attached).await;
         }
         self.after_the_end(attached, since).await
+    }
+
+    /// Whether more came by attach than may be held, before it could go on its way.
+    fn is_overfull(&self) -> bool {
+        let intake = self.intake.borrow();
+        !intake.is_live() && matches!(intake.ended(), Some(Ended::Full { .. }))
+    }
+
+    /// Where there is no log, what did not fit is lost.
+    fn note_overfull(&self, attached: Attached) {
+        if self.is_overfull() {
+            let why = "more came at once than may be held, and no log has it";
+            self.note_gap(attached.requested_at, self.crew.now(), why);
+        }
     }
 
     /// Whether nothing of a container that does not run can have been missed: it never ran, or
@@ -590,6 +621,8 @@ impl Follower {
         }
         match self.intake.borrow().ended() {
             Some(Ended::Blocked) => return Ok(Next::Blocked),
+            // Its log has what else it wrote, also if it has ended.
+            Some(Ended::Full { .. }) => return Ok(Next::Again),
             Some(Ended::Hung { .. }) => {
                 self.crew.counters.reattached.add(1);
                 return Ok(Next::Retry("its stream hangs".into()));
@@ -741,8 +774,8 @@ impl Follower {
             }
             let stream = self.intake.borrow().ended().cloned();
             match stream {
-                Some(Ended::Full) => {
-                    self.attach_again().await?;
+                Some(Ended::Full { held }) if !self.mail.is_stopping() => {
+                    self.attach_again(held).await?;
                     return Ok(false);
                 }
                 // What it brought before is in the log.
@@ -785,13 +818,22 @@ impl Follower {
 
     fn seam_config(&self, attached: Attached) -> SeamConfig {
         let Attached { requested_at, attached_at } = attached;
-        SeamConfig::new(requested_at, attached_at, self.crew.slack(), HELD_MAX)
+        SeamConfig::new(requested_at, attached_at, self.crew.slack(), self.crew.hold.most())
     }
 
-    /// More came by attach than may be held: it was let go of, and the log has been read on
-    /// meanwhile. A new one takes its place.
-    async fn attach_again(&mut self) -> Result<(), Next> {
+    /// More came than may be held, which was so much: the attach is let go of. When it is this
+    /// one's turn to hold more, and the log has been read on, a new one takes its place.
+    async fn attach_again(&mut self, held: usize) -> Result<(), Next> {
+        tracing::debug!(container = self.container.name, "{held} bytes were let go of");
         self.mail.detach();
+        self.part.aside = None;
+        self.note_behind();
+        self.until_it_may_hold(held).await;
+        self.look_again().await?;
+        if !self.is_running() || self.container.started_at != self.run {
+            return Err(Next::Again);
+        }
+        self.read_near().await?;
         let attached = self.attach().await?;
         let config = self.seam_config(attached);
         if let Some(seam) = self.intake.borrow_mut().seam() {
@@ -910,6 +952,7 @@ impl Follower {
     async fn vanished(&mut self, attached: Option<Result<Attached, DaemonError>>) -> Next {
         let Some(Ok(attached)) = attached else { return self.not_to_be_found() };
         self.until_it_ends(attached).await;
+        self.note_overfull(attached);
         if !self.known {
             self.container.tty = !self.intake.borrow().looks_framed();
             if ignored(&self.container, &self.crew.follow).is_some() {

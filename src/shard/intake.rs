@@ -5,9 +5,11 @@
 //! Never waits: the reader of the stream and the flow of the container both come in here.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::feed::Feed;
+use super::hold::{Hold, Share};
 use super::lane::Lane;
 use super::pass::Place;
 use crate::docker::Source;
@@ -16,10 +18,6 @@ use crate::doors::mark::Mark;
 use crate::doors::resume::Tail;
 use crate::doors::seam::{Seam, SeamConfig};
 use crate::io::clock;
-
-/// Most bytes that are held of one container's attach stream, in any phase. A busy container
-/// fills it in about 0.1 s; then the attach is let go of, and the daemon's files serve as buffer.
-pub const HELD_MAX: usize = 8 * 1024 * 1024;
 
 /// Where a container's attach bytes go.
 pub struct Intake {
@@ -34,6 +32,7 @@ pub struct Intake {
     /// The container's log cannot be read: what a full lane has no room for is lost.
     pub unreadable: bool,
     phase: Phase,
+    hold: Arc<Hold>,
     /// When the last read was, and when last one took all that there was: nanoseconds since 1970,
     /// our clock.
     read_at: u64,
@@ -63,9 +62,9 @@ enum Phase {
     /// No attach, or its bytes are of no use.
     Closed,
     /// Attached; not known yet whether there are frames.
-    Unknown(Vec<u8>),
+    Unknown(Vec<u8>, Share),
     /// Attached; the place where it begins is being looked for. `true`: a terminal.
-    Joining(Demux, Box<Seam>, bool),
+    Joining(Demux, Box<Seam>, bool, Share),
     /// Attached, and everything before is delivered.
     Live(Demux),
 }
@@ -75,8 +74,11 @@ enum Phase {
 pub enum Ended {
     /// The daemon ended it, or the connection broke: what that means, inspect knows.
     Eof,
-    /// More came than may be held.
-    Full,
+    /// More came than may be held: it was let go of, and the log has what it held.
+    Full {
+        /// So much, in bytes.
+        held: usize,
+    },
     /// No lane has room: it was let go of, and the log has what comes.
     Blocked,
     /// It brought nothing any more although there was something, from this time on (nanoseconds
@@ -91,7 +93,7 @@ pub enum Ended {
 
 impl Intake {
     /// An intake without a stream.
-    pub fn new(feed: Feed) -> Intake {
+    pub fn new(feed: Feed, hold: Arc<Hold>) -> Intake {
         Intake {
             feed,
             tails: Default::default(),
@@ -99,6 +101,7 @@ impl Intake {
             rested: None,
             unreadable: false,
             phase: Phase::Closed,
+            hold,
             read_at: 0,
             drained_at: 0,
             held: None,
@@ -132,7 +135,7 @@ impl Intake {
             tails: self.tails.clone(),
             read_at: self.read_at,
             drained_at: self.drained_at,
-            ..Intake::new(self.feed.split_off(goes))
+            ..Intake::new(self.feed.split_off(goes), Arc::clone(&self.hold))
         }
     }
 
@@ -193,9 +196,9 @@ impl Intake {
     /// being looked for goes on with it: see [`Seam::renew`].
     pub fn opened(&mut self) -> u64 {
         match &mut self.phase {
-            Phase::Joining(frames, _, tty) => *frames = demux(*tty),
+            Phase::Joining(frames, _, tty, _) => *frames = demux(*tty),
             phase => {
-                *phase = Phase::Unknown(Vec::new());
+                *phase = Phase::Unknown(Vec::new(), self.hold.share());
                 self.held = None;
             }
         }
@@ -264,17 +267,35 @@ impl Intake {
         match &mut self.phase {
             // Nobody waits for them any more.
             Phase::Closed | Phase::Live(_) => Err(Ended::Eof),
-            Phase::Unknown(held) => {
-                if held.len() + bytes.len() > HELD_MAX {
-                    return Err(Ended::Full);
+            Phase::Unknown(held, share) => {
+                let size = held.len() + bytes.len();
+                if self.unreadable && size <= self.hold.most() {
+                    share.must_set(size);
+                } else if !share.set(size) {
+                    return Err(Ended::Full { held: held.len() });
                 }
                 held.extend_from_slice(bytes);
                 Ok(())
             }
-            Phase::Joining(demux, seam, _) => {
-                hold_in_seam(demux, seam, bytes, now, &mut self.complaint)
+            Phase::Joining(demux, seam, _, share) => {
+                let taken = hold_in_seam(demux, seam, bytes, now, &mut self.complaint);
+                taken.and(share_seam(seam, share, self.unreadable))
             }
         }
+    }
+
+    /// A message of the log that is delivered; `None` if no seam is being looked for, otherwise
+    /// see [`Seam::logged`].
+    pub fn logged(&mut self, source: Source, ts: u64, bytes: &[u8]) -> Option<bool> {
+        let Phase::Joining(_, seam, _, share) = &mut self.phase else { return None };
+        let (was_full, held) = (seam.is_full(), seam.size());
+        let newline_first = seam.logged(source, ts, bytes);
+        let shared = share_seam(seam, share, self.unreadable);
+        if shared.is_err() || seam.is_full() && !was_full {
+            self.ended = Some(Ended::Full { held });
+            self.attach += 1; // who reads it is to stop
+        }
+        Some(newline_first)
     }
 
     /// Attach number `attach` has ended at `now`.
@@ -302,12 +323,12 @@ impl Intake {
 
     /// Whether an attach is in place that has brought nothing yet, nor ended.
     pub fn is_silent(&self) -> bool {
-        self.ended.is_none() && matches!(&self.phase, Phase::Unknown(held) if held.is_empty())
+        self.ended.is_none() && matches!(&self.phase, Phase::Unknown(held, _) if held.is_empty())
     }
 
     /// Whether what is held begins like a frame: the best guess where nobody knows any more.
     pub fn looks_framed(&self) -> bool {
-        matches!(&self.phase, Phase::Unknown(held) if matches!(held[..], [0..=3, 0, 0, 0, ..]))
+        matches!(&self.phase, Phase::Unknown(held, _) if matches!(held[..], [0..=3, 0, 0, 0, ..]))
     }
 
     /// The container has ended: an unterminated last line is a line.
@@ -327,7 +348,7 @@ impl Intake {
 
     /// Everything that came before the attach is delivered, or not wanted: go live.
     pub fn go_live(&mut self, tty: bool) {
-        let Phase::Unknown(held) = &mut self.phase else { return };
+        let Phase::Unknown(held, _) = &mut self.phase else { return };
         let held = std::mem::take(held);
         self.phase = Phase::Live(demux(tty));
         // They are as old as that: what came since has its own time.
@@ -340,21 +361,21 @@ impl Intake {
     /// What the log has is to be delivered first: hold what comes, and look for the seam.
     pub fn join(&mut self, tty: bool, config: SeamConfig) {
         let now = self.feed.at(clock::wall());
-        let held = match std::mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Unknown(held) => held,
-            _ => Vec::new(),
+        let (held, mut share) = match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Unknown(held, share) => (held, share),
+            _ => (Vec::new(), self.hold.share()),
         };
         let (mut demux, mut seam) = (demux(tty), Box::new(Seam::new(config)));
-        match hold_in_seam(&mut demux, &mut seam, &held, now, &mut self.complaint) {
-            Ok(()) => self.phase = Phase::Joining(demux, seam, tty),
-            Err(ended) => self.ended = Some(ended),
-        }
+        let taken = hold_in_seam(&mut demux, &mut seam, &held, now, &mut self.complaint);
+        let shared = share_seam(&mut seam, &mut share, self.unreadable);
+        self.ended = self.ended.take().or(taken.and(shared).err());
+        self.phase = Phase::Joining(demux, seam, tty, share);
     }
 
     /// The seam that is being looked for.
     pub fn seam(&mut self) -> Option<&mut Seam> {
         match &mut self.phase {
-            Phase::Joining(_, seam, _) => Some(seam),
+            Phase::Joining(_, seam, ..) => Some(seam),
             _ => None,
         }
     }
@@ -364,7 +385,7 @@ impl Intake {
         let read_at = self.take_held_until(now);
         let at = self.feed.at(read_at);
         match std::mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Joining(demux, seam, _) => {
+            Phase::Joining(demux, seam, _, _share) => {
                 self.phase = Phase::Live(demux);
                 for source in Source::ALL {
                     let rest = seam.rest(source);
@@ -382,7 +403,8 @@ impl Intake {
     pub fn skip_seam(&mut self, now: SystemTime) {
         let read_at = self.take_held_until(now);
         let at = self.feed.at(read_at);
-        if let Phase::Joining(demux, seam, _) = std::mem::replace(&mut self.phase, Phase::Closed) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Closed);
+        if let Phase::Joining(demux, seam, _, _share) = phase {
             self.phase = Phase::Live(demux);
             for source in Source::ALL {
                 self.deliver(source, seam.held_bytes(source), at);
@@ -414,16 +436,30 @@ fn hold_in_seam(
     now: u64,
     complaint: &mut Option<String>,
 ) -> Result<(), Ended> {
-    let mut full = false;
+    let (mut full, held) = (false, seam.size());
     let pushed = demux.push(bytes, |piece| match piece {
         Piece::Output { source, bytes, .. } => full |= seam.attach(source, bytes, now).is_err(),
         Piece::SystemError { bytes, .. } => note(complaint, bytes),
     });
     match pushed {
-        Ok(()) if full => Err(Ended::Full),
+        Ok(()) if full => Err(Ended::Full { held }),
         Ok(()) => Ok(()),
         Err(corrupt) => Err(Ended::Corrupt(corrupt.to_string())),
     }
+}
+
+/// Counts what the seam holds, or has it let go of that. Where there is no log to read it from
+/// (`must`) there is room for it.
+fn share_seam(seam: &mut Seam, share: &mut Share, must: bool) -> Result<(), Ended> {
+    let held = seam.size();
+    if must {
+        share.must_set(held);
+    } else if !share.set(held) {
+        seam.let_go();
+        share.must_set(0);
+        return Err(Ended::Full { held });
+    }
+    Ok(())
 }
 
 /// Keeps what the daemon says of itself (frame type 3), as far as a message needs it.
@@ -443,4 +479,75 @@ fn demux(tty: bool) -> Demux {
 pub fn nanos(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+
+    fn intake(hold: &Arc<Hold>) -> Intake {
+        Intake::new(Feed::new(1024, Rc::default(), Arc::default()), Arc::clone(hold))
+    }
+
+    /// An attach that is being joined, and its number.
+    fn joining(hold: &Arc<Hold>) -> (Intake, u64) {
+        let mut intake = intake(hold);
+        let attach = intake.opened();
+        let now = nanos(clock::wall());
+        intake.join(true, SeamConfig::new(now, now, Duration::ZERO, hold.most()));
+        (intake, attach)
+    }
+
+    #[test]
+    fn a_hundred_containers_hold_no_more_together_than_one_may() {
+        const OWN: usize = 16 << 10;
+        let hold = Arc::new(Hold::new(8 << 20));
+        let mut all: Vec<(Intake, u64)> = (0..100).map(|_| joining(&hold)).collect();
+        let (mut most, line) = (0, [b'x'; 4096]);
+        for _ in 0..256 {
+            for (intake, attach) in &mut all {
+                intake.take(*attach, &line, clock::wall());
+                intake.logged(Source::Stdout, nanos(clock::wall()), &line[..1000]);
+                most = most.max(hold.held());
+            }
+        }
+        assert!((7 << 20..=(8 << 20) + 100 * OWN).contains(&most), "{most}");
+        let full = |(intake, _): &(Intake, u64)| matches!(intake.ended(), Some(Ended::Full { .. }));
+        let let_go = all.iter().filter(|one| full(one)).count();
+        assert!((90..100).contains(&let_go), "{let_go}");
+        all.iter_mut().for_each(|(intake, _)| intake.let_go());
+        assert_eq!(hold.held(), 0);
+    }
+
+    #[test]
+    fn a_log_that_shows_more_than_may_be_held_ends_the_attach() {
+        let hold = Arc::new(Hold::new(4096));
+        let (mut intake, attach) = joining(&hold);
+        assert!(intake.take(attach, b"a line\n", clock::wall()));
+        let (line, later) = ([&[b'x'; 999], &b"\n"[..]].concat(), nanos(clock::wall()));
+        for _ in 0..5 {
+            assert_eq!(intake.logged(Source::Stdout, later, &line), Some(false));
+        }
+        assert!(matches!(intake.ended(), Some(Ended::Full { held: 4007 })), "{:?}", intake.ended());
+        assert!(!intake.take(attach, b"another\n", clock::wall()));
+        assert_eq!(hold.held(), 0);
+    }
+
+    /// What cannot be read again is let go of last.
+    #[test]
+    fn without_a_log_others_do_not_matter() {
+        let hold = Arc::new(Hold::new(4096));
+        let mut other = hold.share();
+        other.must_set(4096);
+        let mut intake = intake(&hold);
+        intake.unreadable = true;
+        let attach = intake.opened();
+        assert!(intake.take(attach, &[b'x'; 4096], clock::wall()));
+        assert!(!intake.take(attach, b"x", clock::wall()));
+        assert_eq!(hold.held(), 8192);
+        intake.go_live(true);
+        assert_eq!(hold.held(), 4096);
+    }
 }

@@ -2,12 +2,12 @@
 //!
 //! [`feed`] is the way of the lines. Around it: [`follow`] decides for each container through
 //! which door it is read, [`intake`] what becomes of the bytes, [`pass`] and [`backlog`] read the
-//! log, [`behind`] waits for room, [`checkpoint`] and [`positions`] note how far all has come, for
-//! a [`journal`].
-//! [`lane`] is a route's share of the shard, [`groups`] the lines that it joins, [`berths`] has
-//! routes come and go, [`roster`] tells others who is being read, [`dial`] by which clock a line's
-//! time is, [`vigil`] finds streams that hang, [`overdue`] answers that do. No lock is taken and
-//! nothing is allocated per line; other threads are heard between reads, through bounded channels.
+//! log, [`hold`] bounds what is held meanwhile, [`behind`] waits for room, [`checkpoint`] and
+//! [`positions`] note how far all has come, for a [`journal`]. [`lane`] is a route's share of the
+//! shard, [`groups`] the lines that it joins, [`berths`] has routes come and go, [`roster`] tells
+//! others who is being read, [`dial`] by which clock a line's time is, [`vigil`] finds streams that
+//! hang, [`overdue`] answers that do. No lock is taken and nothing is allocated per line; other
+//! threads are heard between reads, through bounded channels.
 
 pub mod backlog;
 mod behind;
@@ -18,6 +18,7 @@ pub mod dial;
 pub mod feed;
 pub mod follow;
 pub mod groups;
+pub mod hold;
 pub mod intake;
 pub mod journal;
 pub mod lane;
@@ -49,12 +50,13 @@ use crate::metrics::ShardCounters;
 use crate::transport::StreamTarget;
 use crate::transport::daemon::{Daemon, Streaming};
 use crate::transport::queue::Room;
-use behind::CATCHING_UP_MAX;
+use behind::{CATCHING_UP_MAX, RESUMING_MAX};
 use berths::Berths;
 use command::{Command, Greeting, Signal};
 use dial::Dial;
 use feed::Feed;
 use follow::Follower;
+use hold::Hold;
 use intake::{Intake, nanos};
 use lane::{Lane, Route};
 use mail::Mailbox;
@@ -84,6 +86,8 @@ pub struct Setup {
     pub timestamp: Timestamp,
     /// A stream that was silent for so long is asked about.
     pub silence: Duration,
+    /// What all shards may hold of what comes while logs are read.
+    pub hold: Arc<Hold>,
     /// Where it tells whom it reads.
     pub roster: Arc<Roster>,
     /// Where it enters how far it has come, and finds how far earlier runs came.
@@ -120,6 +124,7 @@ pub struct Crew {
     pub follow: FollowSettings,
     /// The shard's number.
     index: usize,
+    hold: Arc<Hold>,
     roster: Arc<Roster>,
     positions: Option<Arc<Positions>>,
     noting: checkpoint::Noting,
@@ -127,6 +132,8 @@ pub struct Crew {
     pub room: Rc<Room>,
     /// How many may read on at a time who had to wait for room.
     turns: Arc<Semaphore>,
+    /// How many may look for the end of what was delivered at a time.
+    resuming: Arc<Semaphore>,
     behind: Cell<u64>,
     /// Where lines come from. Those that are gone are taken out now and then.
     intakes: RefCell<Vec<Weak<RefCell<Intake>>>>,
@@ -279,11 +286,13 @@ impl Shard {
             said_alone: Cell::new(false),
             follow: setup.follow.clone(),
             index: setup.index,
+            hold: Arc::clone(&setup.hold),
             roster: Arc::clone(&setup.roster),
             positions: setup.positions.clone(),
             noting: checkpoint::Noting::default(),
             room: Rc::default(),
             turns: Arc::new(Semaphore::new(CATCHING_UP_MAX)),
+            resuming: Arc::new(Semaphore::new(RESUMING_MAX)),
             behind: Cell::new(0),
             intakes: RefCell::default(),
             lanes: Rc::default(),
@@ -305,7 +314,7 @@ impl Shard {
             Arc::clone(&self.crew.counters),
         )
         .timed_by(Rc::clone(&self.crew.dial));
-        let intake = Rc::new(RefCell::new(Intake::new(feed)));
+        let intake = Rc::new(RefCell::new(Intake::new(feed, Arc::clone(&self.crew.hold))));
         self.crew.feeds(&intake);
         let crew = Rc::clone(&self.crew);
         let follower = Follower::new(Rc::clone(&crew), container, origin, Rc::clone(&mail), intake);

@@ -220,10 +220,7 @@ impl Place {
 fn deliver(replay: &Replay<'_>, parts: &mut [Parts; 2], intake: &mut Intake) {
     let Replay { source, ts, newline_first, bytes } = *replay;
     let omitted = parts[source as usize].newline_before(ts, bytes);
-    let omitted = match intake.seam() {
-        Some(seam) => seam.logged(source, ts, bytes),
-        None => omitted,
-    };
+    let omitted = intake.logged(source, ts, bytes).unwrap_or(omitted);
     if newline_first || omitted {
         intake.deliver(source, b"\n", ts);
     }
@@ -242,6 +239,7 @@ pub async fn read(
         look_for_gap(follower, reached, tty).await?;
         place.reaches = None;
     }
+    let _turn = if place.holds_back() { follower.turn_to_resume().await } else { None };
     let query = place.query(sources, follow);
     let awaited = Awaited::new(Asked::log(&query));
     let answer = read_answer(&query, place, tty, follower, &awaited);
@@ -349,6 +347,7 @@ async fn read_messages(
 ) -> Result<(), PassError> {
     let (crew, intake) = (&follower.crew, &*follower.intake);
     let (mut log, mut pace) = (Backlog::new(tty), crew.pace());
+    let mut held_back = crew.hold.share();
     let mut patient = true;
     loop {
         let (mut corrupt, mut read) = (None, 0);
@@ -365,6 +364,7 @@ async fn read_messages(
             })
             .await;
         awaited.came();
+        held_back.must_set(place.resume.as_ref().map_or(0, Resume::held));
         if let Some(error) = corrupt {
             return Err(PassError::Broken(error.to_string()));
         }

@@ -67,8 +67,6 @@ pub(crate) struct Row {
     pub taken: u64,
     /// Lines that the daemon lost on their way to its log.
     pub unlogged: u64,
-    /// Whether the daemon ended in the middle, so that every container came back from its log.
-    pub daemon_restarted: bool,
     /// Lines that may have come again though nobody counted them, as who counted them has ended.
     pub uncounted: u64,
     /// The longest write of the containers.
@@ -133,11 +131,8 @@ impl Row {
             format!("a write took {:?}, the limit is {limit:?}", self.slowest),
         );
         let (before, in_all) = self.peak;
-        // A container that comes back from its log: what attach brings is held until the log has
-        // been read to that place (docs/ARCHITECTURE.md, known limits).
-        let keeps_all = self.policy.promise == Promise::KeepsAll;
-        let joining = if keeps_all || self.daemon_restarted { 40 << 20 } else { 0 };
-        let most = before + self.buffer + (16 << 20) + joining;
+        // Of that, up to 8 MiB are held of containers that come back from their logs (`shard::hold`).
+        let most = before + self.buffer + (16 << 20);
         expect(in_all <= most, format!("{in_all} bytes of memory, {before} before the fault"));
         all
     }

@@ -324,7 +324,6 @@ impl Trial {
             counted,
             taken: self.taken,
             unlogged,
-            daemon_restarted: self.daemon_restarted,
             uncounted: self.uncounted,
             slowest: self.talkers.iter().map(told).max().unwrap_or_default(),
             slowest_alone: told(&self.twin),

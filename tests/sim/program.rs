@@ -22,6 +22,7 @@ use crate::io::Driver;
 use crate::io::pool::Pool;
 use crate::metrics::{RouteTotals, ShardCounters};
 use crate::shard::command::Command;
+use crate::shard::hold::Hold;
 use crate::shard::lane::Route;
 use crate::shard::positions::Positions;
 use crate::shard::{Setup, serve};
@@ -99,6 +100,7 @@ impl Program {
         let within = tasks.enter();
         routes.iter().for_each(|route| route.open_spool().expect("the spool can be opened"));
         drop(within);
+        let hold = Arc::new(Hold::new(scenario.hold));
         for (index, counters) in counters.iter().enumerate() {
             let (sender, commands) = crossbeam_channel::unbounded();
             let bell = Arc::new(Notify::new());
@@ -109,6 +111,7 @@ impl Program {
                 greeting: daemon.greeting.clone(),
                 routes: routes.clone(),
                 follow: settings.follow.clone(),
+                hold: Arc::clone(&hold),
                 roster: Arc::default(),
                 positions: positions.clone(),
                 max_line: settings.max_line,

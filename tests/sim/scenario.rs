@@ -55,6 +55,8 @@ pub(super) struct Scenario {
     pub(super) joined: bool,
     /// What spools may hold; 0: there are none.
     pub(super) spool: usize,
+    /// What the program may hold while it reads logs.
+    pub(super) hold: usize,
     /// Faults of these kinds come.
     pub(super) faults: [bool; FAULTS.len()],
 }
@@ -117,6 +119,7 @@ impl Scenario {
             any_order: chance.one_in(3),
             joined: chance.one_in(3),
             spool: chance.pick(&[0, 0, 1 << 20, 64 << 20]),
+            hold: chance.pick(&[16 << 10, 64 << 10, 512 << 10, 8 << 20]),
         }
     }
 

@@ -339,7 +339,7 @@ impl Driver<'_> {
     }
 
     fn pass(&mut self, rng: &mut Chance<'_>) -> Verdict {
-        while self.full {
+        while self.full || self.seam.is_full() {
             self.attach_anew(rng);
         }
         self.passes += 1;
@@ -395,7 +395,7 @@ impl Driver<'_> {
                     self.advance(timer.min(next).max(self.now + 1));
                     self.seam.poll(self.now)
                 }
-                Verdict::Joined | Verdict::Unsure if !self.full => break,
+                Verdict::Joined | Verdict::Unsure if !self.full && !self.seam.is_full() => break,
                 Verdict::Joined | Verdict::Unsure => self.pass(rng),
             };
         }

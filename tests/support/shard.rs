@@ -96,6 +96,7 @@ impl Shard {
             max_line: settings.max_line,
             read_wait: settings.read_wait,
             counters: Arc::default(),
+            hold: Arc::default(),
             roster: Arc::default(),
             positions: None,
             commands,
