@@ -9,7 +9,7 @@ use support::checker::{Account, Run, Totals};
 use support::engine::{Ask, Engine, Fault, LOGS_HEAD, Stream, inspect};
 use support::logchute::{Logchute, Setup};
 use support::receivers::StreamSink;
-use support::{on_each_driver, wait_until};
+use support::{full, on_each_driver, wait_until};
 
 const ID: &str = "3edafbdfe8dbd1349ef2c5ae783545a50a2502d1886b231de6aae0f6d4bf417d";
 const SOON: Duration = Duration::from_secs(10);
@@ -318,9 +318,13 @@ fn a_log_that_is_followed_beyond_the_end_of_its_container_is_let_go_of() {
 }
 
 /// The connection for events stands still. The list of the minute shows what it did not tell; the
-/// daemon, asked for what it has told, that it hangs.
+/// daemon, asked for what it has told, that it hangs. At full size alone, for it takes that minute;
+/// the simulation has the same.
 #[test]
 fn an_event_stream_that_hangs_is_opened_again() {
+    if !full() {
+        return;
+    }
     on_each_driver(|io| {
         let scene = Scene::with_container(io, 0);
         let program = scene.start();
