@@ -532,7 +532,7 @@ impl<'a, const P: usize, const FULL: usize> Candidates<'a, P, FULL> {
         Some((self.at + lane, self.buckets[lane % WIDTH]))
     }
 
-    /// Looks for the next vector with such places.
+    /// Looks for the next vector with such places; none may be left yet, but not for good.
     #[inline(always)]
     fn step(&mut self) -> Option<()> {
         let mut rest = self.text.get(self.next..)?;
@@ -542,14 +542,15 @@ impl<'a, const P: usize, const FULL: usize> Candidates<'a, P, FULL> {
             }
             rest = &rest[STEP..];
         }
-        // What is looked at may end behind the text.
-        while !rest.is_empty() {
-            if self.look(&padded(rest), self.text.len() - rest.len()) {
-                return Some(());
-            }
-            rest = &rest[STEP.min(rest.len())..];
+        if rest.is_empty() {
+            return None;
         }
-        None
+        // What is looked at may end behind the text.
+        let at = self.text.len() - rest.len();
+        if !self.look(&padded(rest), at) {
+            self.next = at + STEP;
+        }
+        Some(())
     }
 
     /// Looks at the places from `at` on; if there are any, those of one vector are to be handed
