@@ -132,7 +132,9 @@ impl Row {
         );
         let (before, in_all) = self.peak;
         // Of that, up to 8 MiB are held of containers that come back from their logs (`shard::hold`).
-        let most = before + self.buffer + (16 << 20);
+        // What a machine that is busy with other tests lets pile up comes on top of it.
+        let more = if full() { 16 << 20 } else { 24 << 20 };
+        let most = before + self.buffer + more;
         expect(in_all <= most, format!("{in_all} bytes of memory, {before} before the fault"));
         all
     }
