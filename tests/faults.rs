@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use faults::policy::{
     BLOCK, BLOCK_RELP, BLOCK_STATE, BLOCK_STATE_RELP, DROP_NEWEST, DROP_NEWEST_RELP, DROP_OLDEST,
-    Policy,
+    Policy, SPOOL, SPOOL_RELP,
 };
 use faults::row::judge;
 use faults::trial::{Load, Stage, Trial, away};
@@ -38,13 +38,17 @@ const AT_ONCE: usize = 3;
 
 /// The policies that meet the faults.
 fn policies() -> &'static [Policy] {
-    const ALL: [Policy; 5] = [BLOCK, BLOCK_RELP, DROP_OLDEST, DROP_NEWEST, DROP_NEWEST_RELP];
+    const ALL: [Policy; 7] =
+        [BLOCK, BLOCK_RELP, DROP_OLDEST, DROP_NEWEST, DROP_NEWEST_RELP, SPOOL, SPOOL_RELP];
     // Short of time, those that differ most.
     if full() { &ALL } else { &ALL[..3] }
 }
 
 /// Those that go on after the program's own end.
-const KEEPING: [Policy; 2] = [BLOCK_STATE, BLOCK_STATE_RELP];
+fn keeping() -> &'static [Policy] {
+    const ALL: [Policy; 4] = [BLOCK_STATE, BLOCK_STATE_RELP, SPOOL, SPOOL_RELP];
+    if full() { &ALL } else { &ALL[..2] }
+}
 
 /// Lets `fault` happen to each of the policies, and judges what became of the lines.
 fn try_each(name: &str, way: Option<Way>, fault: impl Fn(&mut Trial) + Sync) {
@@ -186,7 +190,7 @@ fn logchute_is_killed_at_random_moments() {
     let seconds = kills * longest / 2000 + 4;
     let stage =
         Stage { docker: &docker, pki: &pki, load: Load::steady(seconds), way: None, disk: None };
-    let rows = side_by_side(AT_ONCE, &KEEPING, |&policy| {
+    let rows = side_by_side(AT_ONCE, keeping(), |&policy| {
         let mut random = seed;
         let mut trial = Trial::begin(&stage, policy)?;
         for left in (0..kills).rev() {

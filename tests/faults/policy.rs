@@ -64,6 +64,12 @@ pub(crate) const BLOCK_STATE: Policy =
 pub(crate) const BLOCK_STATE_RELP: Policy =
     Policy { name: "block, STATE_DIR, relp", door: Door::Relp, ..BLOCK_STATE };
 
+/// Lines wait on a disk.
+pub(crate) const SPOOL: Policy = Policy { name: "spool", keeps: Keeps::Lines, ..BLOCK };
+
+/// The same over RELP.
+pub(crate) const SPOOL_RELP: Policy = Policy { name: "spool, relp", door: Door::Relp, ..SPOOL };
+
 /// The oldest lines go.
 pub(crate) const DROP_OLDEST: Policy = Policy {
     name: "drop-oldest",
