@@ -408,6 +408,11 @@ impl Outbox {
         self.record_max != usize::MAX
     }
 
+    /// The longest record; see [`Outbox::new`].
+    pub fn record_max(&self) -> usize {
+        self.record_max
+    }
+
     /// What is open for writing: for encoders that append many records at once, to outboxes that
     /// cut none.
     #[inline]
@@ -437,6 +442,12 @@ impl Outbox {
     /// Notes that a line's record would be empty, and is not there.
     pub fn note_empty(&mut self) {
         self.losses.empty_lines += 1;
+    }
+
+    /// Notes that a line was cut so that its record is not too long: by an encoder that has to
+    /// close what it opened.
+    pub fn note_cut(&mut self) {
+        self.losses.cut_records += 1;
     }
 
     /// Why a template failed, once since the last call.
@@ -589,6 +600,11 @@ impl Outbox {
     /// The next record to be sent, where records are sent one by one, and whether it was sent
     /// before. It counts as sent. `None` where there is no other, or no more may be sent.
     pub fn send_next(&mut self) -> Option<(&[u8], bool)> {
+        self.send_next_if(|_| true)
+    }
+
+    /// The same, if it `fits`; otherwise it stays where it is.
+    pub fn send_next_if(&mut self, fits: impl FnOnce(&[u8]) -> bool) -> Option<(&[u8], bool)> {
         if self.sent.back().is_none_or(|last| last.sent == last.ends.len()) {
             if !self.may_send() {
                 return None;
@@ -599,9 +615,33 @@ impl Outbox {
         }
         let chunk = self.sent.back_mut()?;
         let index = chunk.sent;
-        chunk.sent += 1;
         let record = &chunk.bytes[chunk.start_of(index)..chunk.start_of(index + 1)];
+        if !fits(record) {
+            return None;
+        }
+        chunk.sent += 1;
         Some((record, index < chunk.again))
+    }
+
+    /// Whether [`Outbox::send_next`] has nothing to give: neither from a chunk of which some
+    /// records were sent, nor from another.
+    pub fn is_all_sent(&self) -> bool {
+        self.is_empty() && self.sent.back().is_none_or(|last| last.sent == last.ends.len())
+    }
+
+    /// The records that were sent and are not acknowledged, oldest first.
+    pub fn sent_records(&self) -> impl Iterator<Item = &[u8]> {
+        self.sent.iter().flat_map(|chunk| {
+            (chunk.first..chunk.sent)
+                .map(|index| &chunk.bytes[chunk.start_of(index)..chunk.start_of(index + 1)])
+        })
+    }
+
+    /// Whether `bytes` wait to be sent, or as many as may be sent at a time, or there is no more
+    /// room, or what comes next is in the spool: nothing is gained by waiting for more.
+    pub fn has_batch(&self, bytes: usize) -> bool {
+        let most = bytes.min(self.window());
+        self.awaits_spool() || self.is_full() || self.contents().bytes >= most
     }
 
     /// The receiver's side has acknowledged `bytes` more of what was sent. Returns how many records
@@ -840,6 +880,27 @@ mod tests {
         }
         assert_eq!(drain(&mut outbox), records);
         assert_eq!(outbox.take_losses(), Losses::default());
+    }
+
+    /// A batch may end within a chunk: what is behind it there is not forgotten.
+    #[test]
+    fn a_part_of_a_chunk_may_be_sent() {
+        let mut outbox = Outbox::new(Arc::new(Budget::new(1 << 20, 1)), usize::MAX);
+        let records: Vec<Vec<u8>> = (0..10).map(|n| format!("{n}\n").into_bytes()).collect();
+        records.iter().for_each(|record| put(&mut outbox, record));
+        let mut taken = 0;
+        while outbox.send_next_if(|record| record != b"6\n").is_some() {
+            taken += 1;
+        }
+        assert_eq!((taken, outbox.is_empty(), outbox.is_all_sent()), (6, true, false));
+        assert!(outbox.sent_records().eq(&records[..6]) && outbox.has_batch(20));
+        assert_eq!(outbox.acknowledge_records(6), 12);
+        assert_eq!(outbox.sent_records().count(), 0);
+        while outbox.send_next().is_some() {}
+        assert!(outbox.is_all_sent() && outbox.sent_records().eq(&records[6..]));
+        outbox.rewind();
+        assert!(!outbox.is_all_sent() && !outbox.has_batch(9) && outbox.has_batch(8));
+        assert_eq!(drain(&mut outbox), records[6..]);
     }
 
     #[test]

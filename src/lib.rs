@@ -26,6 +26,7 @@ pub mod doors;
 pub mod io;
 pub mod lines;
 pub mod metrics;
+pub mod msgpack;
 pub mod route;
 pub mod shard;
 pub mod sink;

@@ -75,6 +75,14 @@ impl Scene {
         account.take_lines(&self.sink.received().concat());
         (account.totals(), ended.stderr)
     }
+
+    /// The same, where each of them must have come, once and in order. Returns what was said.
+    #[track_caller]
+    fn all_came(&self, io: &str, program: Logchute, first: u64, lines: u64) -> String {
+        let (totals, said) = self.account(program, first, lines);
+        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        said
+    }
 }
 
 #[test]
@@ -113,8 +121,7 @@ fn the_head_of_a_container_that_starts_is_in_the_log_and_comes_first() {
         scene.write(21, 40);
         assert!(scene.engine.wait_followed(&[ID], SOON), "{}", program.stderr());
         scene.write(41, 60);
-        let (totals, said) = scene.account(program, 1, 60);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        scene.all_came(io, program, 1, 60);
     });
 }
 
@@ -127,8 +134,7 @@ fn a_container_that_is_gone_before_anyone_could_attach() {
         scene.write(1, 10);
         scene.engine.start(ID, Some(77));
         scene.engine.die(ID);
-        let (totals, said) = scene.account(program, 1, 10);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        scene.all_came(io, program, 1, 10);
     });
 }
 
@@ -150,8 +156,7 @@ fn a_container_that_is_told_of_before_it_is_known() {
         scene.engine.start(ID, Some(77));
         assert!(scene.engine.wait_followed(&[ID], SOON), "{}", program.stderr());
         scene.write(1, 40);
-        let (totals, said) = scene.account(program, 1, 40);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        scene.all_came(io, program, 1, 40);
     });
 }
 
@@ -167,8 +172,7 @@ fn an_attach_stream_that_ends_is_opened_again_without_a_gap() {
         assert!(wait_until(SOON, || scene.engine.attaches(ID) >= 2), "{}", program.stderr());
         assert!(scene.engine.wait_followed(&[ID], SOON));
         scene.write(151, 200);
-        let (totals, said) = scene.account(program, 1, 200);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        scene.all_came(io, program, 1, 200);
         let attaches = scene.engine.attaches(ID);
         assert!(attaches < 5, "{attaches} attach requests: a retry without a pause");
     });
@@ -188,8 +192,7 @@ fn a_stream_that_hangs_is_found_out_and_opened_again_without_a_gap() {
         assert!(scene.engine.wait_followed(&[ID], SOON));
         assert_eq!(program.metric("logchute_hung_streams"), 1.0);
         scene.write(151, 200);
-        let (totals, said) = scene.account(program, 1, 200);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        let said = scene.all_came(io, program, 1, 200);
         assert!(said.contains("hangs"), "{said}");
         assert_eq!(scene.engine.attaches(ID), 2);
     });
@@ -210,8 +213,7 @@ fn an_attach_that_is_not_answered_is_asked_for_again() {
         assert!(scene.engine.wait_followed(&[ID], SOON), "{}", program.stderr());
         assert_eq!(program.metric("logchute_hung_streams"), 1.0);
         scene.write(51, 100);
-        let (totals, said) = scene.account(program, 1, 100);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        let said = scene.all_came(io, program, 1, 100);
         assert!(said.contains("attach hangs"), "{said}");
     });
 }
@@ -258,8 +260,7 @@ fn a_pass_over_a_long_log_gets_more_time_each_time() {
         assert!(took > Duration::from_millis(3500), "{io}: {took:?}");
         scene.engine.fault(Ask::Logs, None);
         scene.write(21, 40);
-        let (totals, said) = scene.account(program, 1, 40);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        scene.all_came(io, program, 1, 40);
     });
 }
 
@@ -287,8 +288,7 @@ fn a_log_that_is_followed_and_hangs_is_opened_again_without_a_gap() {
         scene.write(51, 100);
         assert!(wait_until(SOON, || scene.sink.newlines() >= 100), "{}", program.stderr());
         assert_eq!(program.metric("logchute_hung_streams"), 1.0);
-        let (totals, said) = scene.account(program, 1, 100);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        let said = scene.all_came(io, program, 1, 100);
         assert!(said.contains("reading its log hangs"), "{said}");
     });
 }
@@ -311,8 +311,7 @@ fn a_log_that_is_followed_beyond_the_end_of_its_container_is_let_go_of() {
         assert!(wait_until(SOON, hung), "{}", program.stderr());
         scene.engine.start(ID, Some(4343));
         scene.write(11, 20);
-        let (totals, said) = scene.account(program, 11, 10);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        let said = scene.all_came(io, program, 11, 10);
         assert!(said.contains("although its container has ended"), "{said}");
     });
 }
@@ -339,8 +338,7 @@ fn an_event_stream_that_hangs_is_opened_again() {
         scene.engine.start(ID, Some(4344));
         assert!(scene.engine.wait_followed(&[ID], SOON), "{}", program.stderr());
         scene.write(11, 20);
-        let (totals, said) = scene.account(program, 1, 20);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        let said = scene.all_came(io, program, 1, 20);
         assert!(said.contains("its event stream hangs"), "{said}");
     });
 }
@@ -381,8 +379,7 @@ fn a_stream_that_outlives_its_container_is_let_go_of() {
         scene.engine.start(ID, Some(4343));
         assert!(wait_until(SOON, || scene.engine.attaches(ID) == 2), "{}", program.stderr());
         scene.write(31, 40);
-        let (totals, said) = scene.account(program, 1, 40);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        scene.all_came(io, program, 1, 40);
     });
 }
 
@@ -403,8 +400,7 @@ fn a_stream_whose_end_comes_long_after_the_next_run_began() {
         scene.engine.detach(ID);
         assert!(scene.engine.wait_followed(&[ID], SOON), "{}", program.stderr());
         scene.write(21, 30);
-        let (totals, said) = scene.account(program, 1, 30);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        scene.all_came(io, program, 1, 30);
     });
 }
 
@@ -428,8 +424,7 @@ fn a_run_that_comes_and_goes_before_the_stream_of_the_one_before_ends() {
         scene.engine.detach(ID);
         assert!(scene.engine.wait_followed(&[ID], SOON), "{}", program.stderr());
         scene.write(21, 30);
-        let (totals, said) = scene.account(program, 1, 30);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        scene.all_came(io, program, 1, 30);
     });
 }
 
@@ -450,8 +445,7 @@ fn a_corrupt_frame_header_closes_that_one_stream_and_is_counted() {
         wait_until(SOON, || scene.sink.newlines() >= 100);
         assert_eq!(program.metric("logchute_corrupt_streams"), 1.0, "{}", program.metrics());
         assert_eq!(scene.engine.attaches(other), 1, "the other stream was touched");
-        let (totals, said) = scene.account(program, 1, 100);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        scene.all_came(io, program, 1, 100);
     });
 }
 
@@ -469,8 +463,7 @@ fn a_daemon_that_goes_away_and_comes_back() {
         let limit = Duration::from_secs(20);
         assert!(scene.engine.wait_followed(&[ID], limit), "{}", program.stderr());
         scene.write(141, 200);
-        let (totals, said) = scene.account(program, 1, 200);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        let said = scene.all_came(io, program, 1, 200);
         assert!(said.contains("docker"), "the daemon's absence is worth a word: {said}");
     });
 }
@@ -485,8 +478,7 @@ fn a_start_event_of_a_container_that_is_already_gone() {
         scene.engine.start(gone, None);
         scene.engine.destroy(gone);
         scene.write(1, 50);
-        let (totals, said) = scene.account(program, 1, 50);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        scene.all_came(io, program, 1, 50);
     });
 }
 
@@ -600,8 +592,7 @@ fn a_daemon_that_is_not_there_at_start() {
         scene.engine.up();
         assert!(scene.engine.wait_followed(&[ID], Duration::from_secs(20)));
         scene.write(1, 50);
-        let (totals, said) = scene.account(program, 1, 50);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        scene.all_came(io, program, 1, 50);
     });
 }
 
@@ -620,8 +611,7 @@ fn a_corrupt_frame_header_while_log_and_attach_are_being_joined() {
         scene.write(71, 100);
         wait_until(SOON, || scene.sink.newlines() >= 100);
         assert_eq!(program.metric("logchute_corrupt_streams"), 1.0, "{}", program.metrics());
-        let (totals, said) = scene.account(program, 1, 100);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        scene.all_came(io, program, 1, 100);
     });
 }
 
@@ -739,8 +729,7 @@ fn containers_that_have_ended_are_let_sleep() {
         scene.engine.start(ID, Some(5));
         assert!(scene.engine.wait_followed(&[ID], SOON), "{}", program.stderr());
         scene.write(11, 40);
-        let (totals, said) = scene.account(program, 1, 40);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        scene.all_came(io, program, 1, 40);
     });
 }
 
@@ -761,7 +750,6 @@ fn a_container_that_has_ended_is_attached_when_it_runs_again_and_not_before() {
         scene.engine.start(ID, Some(4343));
         assert!(scene.engine.wait_followed(&[ID], SOON), "{}", program.stderr());
         scene.write(21, 30);
-        let (totals, said) = scene.account(program, 1, 30);
-        assert!(totals.perfect(), "{io}: {totals}: {said}");
+        scene.all_came(io, program, 1, 30);
     });
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 mod support;
 
 use support::checker::{Run, Totals};
-use support::rig::{Rig, in_parallel, on_each_driver};
+use support::rig::{Rig, in_parallel, on_some_driver};
 use support::{full, readable, say, wait_until};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ fn assert_perfect(what: &str, io: &str, totals: &Totals) {
 
 #[test]
 fn containers_that_run_when_it_starts_and_containers_that_start_later() {
-    on_each_driver(|docker, io| {
+    on_some_driver(|docker, io| {
         let name = "lct-both";
         let args = |prefix| ["lines", "3000", "--prefix", prefix, "--stderr-every", "3"];
         let mut before = args("@before").to_vec();
@@ -37,7 +37,7 @@ fn containers_that_run_when_it_starts_and_containers_that_start_later() {
 
 #[test]
 fn stop_start_restart_rename_pause() {
-    on_each_driver(|docker, io| {
+    on_some_driver(|docker, io| {
         let rig = Rig::start(docker, "lct-moves", io, &[("LOGCHUTE_LOG", "logchute=debug")]);
         // Each run writes the same 500 lines, and then waits to be stopped.
         let args = ["lines", "500", "--prefix", "@moves", "--sleep-last", "600000"];
@@ -79,7 +79,7 @@ fn stop_start_restart_rename_pause() {
 
 #[test]
 fn a_terminal_is_followed_when_allowed() {
-    on_each_driver(|docker, io| {
+    on_some_driver(|docker, io| {
         for (allow, lines) in [("true", 200), ("false", 0)] {
             let rig = Rig::start(docker, "lct-tty", io, &[("ALLOW_TTY", allow)]);
             let _terminal = rig.run(&["-t"], &["lines", "200", "--prefix", "@tty"]);
@@ -94,7 +94,7 @@ fn a_terminal_is_followed_when_allowed() {
 
 #[test]
 fn a_container_without_a_log_is_followed_with_every_driver_allowed() {
-    on_each_driver(|docker, io| {
+    on_some_driver(|docker, io| {
         let rig = Rig::start(docker, "lct-none", io, &[("LOG_DRIVERS", "all")]);
         // Attach is its only door: lines from before attach is in place are nowhere to be had.
         let args = ["lines", "2000", "--prefix", "@none", "--sleep-first", "1500"];
@@ -107,7 +107,7 @@ fn a_container_without_a_log_is_followed_with_every_driver_allowed() {
 
 #[test]
 fn a_driver_that_is_not_listed_is_not_followed() {
-    on_each_driver(|docker, io| {
+    on_some_driver(|docker, io| {
         let rig = Rig::start(docker, "lct-unlisted", io, &[("LOG_DRIVERS", "local")]);
         let totals = {
             let _json = rig.run(&[], &["lines", "50", "--prefix", "@json", "--sleep-last", "2000"]);
@@ -124,7 +124,7 @@ fn a_driver_that_is_not_listed_is_not_followed() {
 #[test]
 fn very_short_containers_are_delivered_whole() {
     let count = if full() { 200 } else { 20 };
-    on_each_driver(|docker, io| {
+    on_some_driver(|docker, io| {
         let rig = Rig::start(docker, "lct-short", io, &[]);
         let prefixes: Vec<String> = (0..count).map(|i| format!("@short{i}")).collect();
         let _containers = in_parallel(count, |i| {
@@ -142,7 +142,7 @@ fn very_short_containers_are_delivered_whole() {
 
 #[test]
 fn fifty_containers_at_once() {
-    on_each_driver(|docker, io| {
+    on_some_driver(|docker, io| {
         let rig = Rig::start(docker, "lct-fifty", io, &[("SHARDS", "1")]);
         let lines = if full() { 20_000 } else { 1000 };
         let prefixes: Vec<String> = (0..50).map(|i| format!("@c{i:02}")).collect();
@@ -160,7 +160,7 @@ fn fifty_containers_at_once() {
 
 #[test]
 fn long_lines_and_binary_bytes_come_through_unchanged() {
-    on_each_driver(|docker, io| {
+    on_some_driver(|docker, io| {
         let max_line = [("MAX_LINE", "4MiB")];
         for bytes in [20_000usize, 2_000_000] {
             let rig = Rig::start(docker, "lct-long", io, &max_line);
@@ -186,7 +186,7 @@ fn long_lines_and_binary_bytes_come_through_unchanged() {
 
 #[test]
 fn a_line_beyond_max_line_is_cut_and_counted_not_lost() {
-    on_each_driver(|docker, io| {
+    on_some_driver(|docker, io| {
         let rig = Rig::start(docker, "lct-cut", io, &[("MAX_LINE", "64KiB")]);
         let before = rig.sink.total();
         let _long = rig.run(&[], &["long", "1000000"]);
@@ -203,7 +203,7 @@ fn a_line_beyond_max_line_is_cut_and_counted_not_lost() {
 
 #[test]
 fn an_unfinished_last_line_is_delivered_at_the_end() {
-    on_each_driver(|docker, io| {
+    on_some_driver(|docker, io| {
         let rig = Rig::start(docker, "lct-last", io, &[]);
         let args = ["lines", "10", "--prefix", "@last", "--unterminated"];
         let _container = rig.run(&[], &args);
@@ -215,7 +215,7 @@ fn an_unfinished_last_line_is_delivered_at_the_end() {
 #[test]
 fn a_log_that_rotates_all_the_while_loses_nothing() {
     let lines: u64 = if full() { 1_000_000 } else { 100_000 };
-    on_each_driver(|docker, io| {
+    on_some_driver(|docker, io| {
         let rig = Rig::start(docker, "lct-rotate", io, &[]);
         let rotating = ["--log-opt", "max-size=100k", "--log-opt", "max-file=2"];
         let options = ["--log-driver", "json-file"].into_iter().chain(rotating);
@@ -232,7 +232,7 @@ fn a_log_that_rotates_all_the_while_loses_nothing() {
 #[test]
 fn twenty_busy_containers_over_all_shards() {
     let (containers, lines) = if full() { (20, 100_000u64) } else { (10, 10_000) };
-    on_each_driver(|docker, io| {
+    on_some_driver(|docker, io| {
         let rig = Rig::start(docker, "lct-busy", io, &[("SHARDS", "2")]);
         let prefixes: Vec<String> = (0..containers).map(|i| format!("@busy{i}")).collect();
         let _containers = in_parallel(containers, |i| {

@@ -7,7 +7,7 @@ mod support;
 use support::checker::{Run, Totals};
 use support::docker::{Container, SecondDaemon};
 use support::rig::Rig;
-use support::{drivers, full, say, wait_until};
+use support::{full, say, some_drivers, wait_until};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -25,7 +25,7 @@ fn begin(second: &SecondDaemon, io: &str, lines: u64) -> (Rig, Container) {
 /// With live-restore the container lives on, and the daemon's file has what attach missed.
 #[test]
 fn the_daemon_restarts_and_its_containers_live_on() {
-    for io in drivers() {
+    for io in some_drivers() {
         let Some(mut second) = SecondDaemon::start(true) else { return };
         let lines = if full() { 60_000 } else { 12_000 };
         let (rig, container) = begin(&second, io, lines);
@@ -48,7 +48,7 @@ fn the_daemon_restarts_and_its_containers_live_on() {
 /// Without live-restore the daemon takes its containers along; it is followed again afterwards.
 #[test]
 fn the_daemon_restarts_and_is_followed_again() {
-    for io in drivers() {
+    for io in some_drivers() {
         let Some(mut second) = SecondDaemon::start(false) else { return };
         let (rig, first) = begin(&second, io, 1_000_000);
         for kill in [false, true] {

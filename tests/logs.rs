@@ -9,16 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use logchute::config::cli::{self, Command};
-use logchute::config::env::MapEnv;
 use logchute::control::build;
 use logchute::docker::inspect::Container;
 use logchute::io::Driver;
 use logchute::route::{RouteSpec, Selector};
+use logchute::shard;
 use logchute::shard::command::{Command as Order, Origin, Signal};
 use logchute::shard::lane::Route;
-use logchute::shard::roster::Roster;
-use logchute::shard::{self, Setup as Shard};
 use logchute::sink::Built;
 use logchute::sink::viewer::{Form, sink};
 use logchute::transport::Delivery;
@@ -35,6 +32,7 @@ use support::engine::{Engine, Stream, frame, inspect};
 use support::http::ask;
 use support::logchute::{Logchute, Setup};
 use support::receivers::StreamSink;
+use support::shard::{settings, setup};
 use support::{full, readable, say, wait_until};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -78,30 +76,9 @@ fn a_client_that_comes_just_too_late_sees_the_end() {
     let engine = Engine::new();
     engine.add(inspect(WEB, "web"), true);
     let env = [("SHARDS", "1"), ("DOCKER_HOST", &engine.host())];
-    let args = ["logchute", "udp://127.0.0.1:9"].map(Into::into);
-    let Ok(Command::Run(loaded)) = cli::parse(args, &MapEnv::new(&env)) else { panic!("settings") };
-    let settings = loaded.settings;
-    let daemon = build::daemon(&settings).unwrap();
-    let (orders, commands) = crossbeam_channel::unbounded();
-    let (bell, roster) = (Arc::new(tokio::sync::Notify::new()), Arc::<Roster>::default());
-    let setup = Shard {
-        index: 0,
-        driver: Driver::Poll,
-        daemon: daemon.target,
-        greeting: daemon.greeting,
-        routes: Vec::new(),
-        follow: settings.follow.clone(),
-        timestamp: settings.timestamp,
-        silence: settings.silence,
-        max_line: settings.max_line,
-        read_wait: settings.read_wait,
-        counters: Arc::default(),
-        hold: Arc::default(),
-        roster: Arc::clone(&roster),
-        positions: None,
-        commands,
-        bell: Arc::clone(&bell),
-    };
+    let settings = settings(&env, &["udp://127.0.0.1:9".to_owned()]);
+    let (setup, orders) = setup(&settings, Driver::Poll);
+    let (bell, roster) = (Arc::clone(&setup.bell), Arc::clone(&setup.roster));
     let shard = std::thread::spawn(move || shard::run(setup, |_| ()).unwrap());
     let order = |order: Order| {
         orders.send(order).unwrap();

@@ -13,19 +13,17 @@ use support::pki::Pki;
 use support::receivers::{StreamSink, free_port};
 use support::rig::{in_parallel, pattern};
 use support::syslogd::{Door, Kind, Syslogd};
-use support::{drivers, full, say, side_by_side};
+use support::{by_turns, full, say, side_by_side, some_drivers};
 
 const ID: &str = "3edafbdfe8dbd1349ef2c5ae783545a50a2502d1886b231de6aae0f6d4bf417d";
 
 const KINDS: [Kind; 2] = [Kind::Rsyslog, Kind::SyslogNg];
 
-/// Does `test` with each kind of receiver, through each of the doors on each driver, so many
-/// `at_once`.
+/// Does `test` with each kind of receiver, through each of the doors, so many `at_once`.
 fn on_each(doors: &[Door], at_once: usize, test: impl Fn(Kind, &str, Door) + Sync) {
-    let drivers = drivers();
-    let ways = drivers.iter().flat_map(|&io| doors.iter().map(move |&door| (io, door)));
-    let all: Vec<_> = ways.flat_map(|(io, door)| KINDS.map(|kind| (kind, io, door))).collect();
-    side_by_side(at_once, &all, |&(kind, io, door)| test(kind, io, door));
+    let ways = |kind| doors.iter().map(move |&door| (kind, door));
+    let all: Vec<_> = KINDS.into_iter().flat_map(ways).collect();
+    side_by_side(at_once, &by_turns(&all), |&(io, (kind, door))| test(kind, io, door));
 }
 
 /// The program with a syslog route to `door` of `receiver`.
@@ -93,21 +91,19 @@ fn every_door_of_rsyslog_and_syslog_ng_gets_every_line() {
     let pki = Pki::new();
     for kind in KINDS {
         let Some(mut receiver) = Syslogd::start(kind, &pki) else { continue };
-        for io in drivers() {
-            for door in Door::ALL {
-                let before = receiver.records().len();
-                let count = if door == Door::Udp { 2000 } else { 20_000 };
-                let (engine, mut program) = follow(route(io, &receiver, door, &pki, ""));
-                let rate = if door == Door::Udp { 20_000 } else { 1_000_000 };
-                write_lines(&engine, 1, count, rate);
-                let have = memchr::memchr_iter(b'\n', &receiver.records()[..before]).count();
-                receiver.wait_for(have + count as usize, Duration::from_secs(5));
-                let ended = program.stop();
-                let totals = totals(&receiver.records()[before..], count);
-                say(&format!("{kind:?} {door:?} ({io}): {totals}"));
-                assert!(totals.perfect(), "{kind:?} {door:?} ({io}): {totals}: {}", ended.stderr);
-                assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-            }
+        for (io, door) in by_turns(&Door::ALL) {
+            let before = receiver.records().len();
+            let count = if door == Door::Udp { 2000 } else { 20_000 };
+            let (engine, mut program) = follow(route(io, &receiver, door, &pki, ""));
+            let rate = if door == Door::Udp { 20_000 } else { 1_000_000 };
+            write_lines(&engine, 1, count, rate);
+            let have = memchr::memchr_iter(b'\n', &receiver.records()[..before]).count();
+            receiver.wait_for(have + count as usize, Duration::from_secs(5));
+            let ended = program.stop();
+            let totals = totals(&receiver.records()[before..], count);
+            say(&format!("{kind:?} {door:?} ({io}): {totals}"));
+            assert!(totals.perfect(), "{kind:?} {door:?} ({io}): {totals}: {}", ended.stderr);
+            assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         }
         // A receiver takes the header for what it is only if it is well-formed.
         let first = receiver.records();
@@ -123,7 +119,7 @@ fn every_door_of_rsyslog_and_syslog_ng_gets_every_line() {
 fn rsyslog_gets_every_line_over_relp_once() {
     let pki = Pki::new();
     let Some(receiver) = Syslogd::start_relp(&pki) else { return };
-    for (io, tls) in drivers().into_iter().flat_map(|io| [(io, false), (io, true)]) {
+    for (io, tls) in by_turns(&[false, true]) {
         let before = receiver.records().len();
         let count = 20_000;
         let (engine, mut program) = follow(relp_route(io, &receiver, tls, &pki));
@@ -159,8 +155,7 @@ enum Blow {
 fn nothing_is_lost_over_relp_whatever_befalls_the_receiver() {
     let pki = Pki::new();
     let blows = [(Blow::Stopped, true), (Blow::Killed, false), (Blow::Frozen, false)];
-    let all: Vec<_> = drivers().into_iter().flat_map(|io| blows.map(|blow| (io, blow))).collect();
-    side_by_side(3, &all, |&(io, (blow, tls))| relp_through(blow, tls, io, &pki));
+    side_by_side(3, &by_turns(&blows), |&(io, (blow, tls))| relp_through(blow, tls, io, &pki));
 }
 
 fn relp_through(blow: Blow, tls: bool, io: &str, pki: &Pki) {
@@ -289,9 +284,7 @@ fn stop_and_start(pki: &Pki, kind: Kind, door: Door, io: &str) -> Option<Outcome
 #[test]
 fn what_a_killed_receiver_did_not_acknowledge_is_sent_again() {
     let pki = Pki::new();
-    for io in drivers() {
-        side_by_side(2, &["off", "on"], |resend| kill_under_load(resend, io, &pki));
-    }
+    side_by_side(2, &by_turns(&["off", "on"]), |(io, resend)| kill_under_load(resend, io, &pki));
 }
 
 /// Kills rsyslog, if it is installed, while our kernel holds bytes that it has not acknowledged.
@@ -360,7 +353,7 @@ fn unacknowledged(port: u16) -> u64 {
 #[test]
 fn a_receiver_that_is_down_at_start_delays_nothing_else() {
     let pki = Pki::new();
-    for io in drivers() {
+    for io in some_drivers() {
         let Some(mut receiver) = Syslogd::start(Kind::Rsyslog, &pki) else { return };
         receiver.stop();
         let other = StreamSink::tcp();
@@ -396,9 +389,7 @@ fn a_receiver_that_never_reads_delays_no_container() {
         (us.unwrap_or_else(|| panic!("no time in {told:?}")), begun.elapsed())
     };
     let (alone, alone_for) = slowest("lct-unread");
-    for (io, overflow) in
-        drivers().into_iter().flat_map(|io| ["block", "drop-oldest"].map(|policy| (io, policy)))
-    {
+    for (io, overflow) in by_turns(&["block", "drop-oldest"]) {
         let sink = StreamSink::never_reads();
         let filter = pattern("lct-unread");
         let route = format!("raw+tcp://{}?filter.name={filter}", sink.address());
@@ -428,7 +419,7 @@ fn busy_containers_reach_rsyslog_over_tcp_and_tls() {
     let Some(docker) = Docker::of_host() else { return };
     let pki = Pki::new();
     let (containers, lines) = if full() { (20, 100_000u64) } else { (6, 5000) };
-    for (io, door) in drivers().into_iter().flat_map(|io| [(io, Door::Tcp), (io, Door::Tls)]) {
+    for (io, door) in by_turns(&[Door::Tcp, Door::Tls]) {
         let Some(receiver) = Syslogd::start(Kind::Rsyslog, &pki) else { return };
         let filter = format!("?filter.name={}", pattern("lct-rsyslog"));
         // The containers together may write faster than rsyslog takes: room for the difference.

@@ -12,23 +12,38 @@ use regex::Regex;
 /// its order; `shard` composes them, `control` runs the program.
 const ARROWS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
+    ("msgpack", &[]),
     ("stamp", &[]),
     ("buffer", &[]),
     ("sys", &[]),
     ("template", &["stamp", "sys"]),
     // Values are checked where they are read, by the parsers of whoever they are for.
     ("config", &["buffer", "docker", "route"]),
-    ("docker", &["config"]),
+    ("docker", &["config", "stamp"]),
     ("lines", &["sys"]),
     ("route", &["docker", "lines", "sys"]),
     (
         "sink",
-        &["buffer", "config", "docker", "lines", "route", "stamp", "sys", "template", "transport"],
+        &[
+            "buffer",
+            "config",
+            "docker",
+            "lines",
+            "msgpack",
+            "route",
+            "stamp",
+            "sys",
+            "template",
+            "transport",
+        ],
     ),
     ("doors", &["docker"]),
     ("io", &["config", "sys"]),
     ("spool", &["buffer", "metrics"]),
-    ("transport", &["buffer", "config", "docker", "io", "metrics", "spool", "stamp", "sys"]),
+    (
+        "transport",
+        &["buffer", "config", "docker", "io", "metrics", "msgpack", "spool", "stamp", "sys"],
+    ),
     // The last three for what clients of `/logs` are shown.
     ("admin", &["metrics", "route", "sink", "stamp", "transport"]),
     (
@@ -70,12 +85,23 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Pure: bytes (and `now`) in, values out.
-const STAGES: &[&str] =
-    &["metrics", "stamp", "buffer", "template", "docker", "lines", "route", "sink", "doors"];
+const STAGES: &[&str] = &[
+    "metrics", "msgpack", "stamp", "buffer", "template", "docker", "lines", "route", "sink",
+    "doors",
+];
 /// What no stage may know. `sink` alone says how its records travel.
 const NOT_FOR_STAGES: &[&str] = &["io", "spool", "transport", "shard", "control", "admin"];
-const SINK_MAY_USE: &[&str] =
-    &["Delivery", "StreamTarget", "DatagramTarget", "HostPort", "tls", "webhook"];
+const SINK_MAY_USE: &[&str] = &[
+    "Delivery",
+    "StreamTarget",
+    "DatagramTarget",
+    "HostPort",
+    "batch",
+    "forward",
+    "http",
+    "tls",
+    "webhook",
+];
 
 const LINE_MAX: usize = 100;
 const FUNCTION_MAX: usize = 70;

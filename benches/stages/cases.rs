@@ -172,7 +172,9 @@ pub(crate) fn cases(stage: Stage) -> Vec<Case> {
         }
         Stage::Encode => {
             cases.extend(sinks(usual));
-            cases.extend(works(usual, &["json"]));
+            let lines = ["json", "fluent", "logstash", "logentries", "papertrail"];
+            cases.extend(works(usual, &lines));
+            cases.extend(works(usual, &["http+json", "elasticsearch", "loggly", "sumo"]));
         }
         Stage::Path => {
             cases.extend(sinks(usual));
@@ -210,8 +212,8 @@ fn sinks(usual: Case) -> Vec<Case> {
     cases
 }
 
-/// What costs more than copying a line: a template, and joining what belongs together (nothing here
-/// does, so each line is one by itself).
+/// What costs more than copying a line: a template, an encoding of another kind, an object, a limit,
+/// and joining what belongs together (nothing here does, so each line is one by itself).
 fn works(usual: Case, sinks: &[&'static str]) -> Vec<Case> {
     let each = |sink: &&'static str| {
         [Shape::Line, Shape::Batch].map(|shape| Case { sink, shape, ..usual })
@@ -306,6 +308,18 @@ impl Case {
                     let option = format!("raw.format={}", escaped(JSON));
                     return format!("raw+tcp://127.0.0.1:9?{option}");
                 }
+                "fluent" => "fluent://127.0.0.1:9?",
+                "http+json" => "http+json://127.0.0.1:9?",
+                "elasticsearch" => {
+                    let index = escaped("logs-%Y.%m.%d");
+                    return format!("elasticsearch+http://127.0.0.1:9?elasticsearch.index={index}");
+                }
+                "loggly" => "loggly+http://127.0.0.1:9?loggly.token=a",
+                "sumo" => "sumo+http://127.0.0.1:9/a?",
+                // Both look whether a line is JSON itself.
+                "logstash" => "logstash+tcp://127.0.0.1:9?",
+                "logentries" => "logentries://127.0.0.1:9?logentries.token=t&logentries.json=on",
+                "papertrail" => "papertrail+tcp://127.0.0.1:9?",
                 "multiline" => "multiline+raw+tcp://127.0.0.1:9?",
                 "multiline java" => "multiline+raw+tcp://127.0.0.1:9?multiline.preset=java",
                 "multiline go" => "multiline+raw+tcp://127.0.0.1:9?multiline.preset=go",
@@ -426,7 +440,7 @@ fn split_piece(splitter: &mut Splitter, piece: &[u8]) {
 
 fn demux_and_split(stream: Vec<u8>) -> Box<dyn FnMut()> {
     let mut demux = Demux::framed();
-    let mut splitters = Source::ALL.map(|_| Splitter::new(MAX_LINE));
+    let mut splitters = Source::OUTPUTS.map(|_| Splitter::new(MAX_LINE));
     Box::new(move || {
         for read in stream.chunks(READ) {
             let mut pieces = demux.pieces(black_box(read));

@@ -6,7 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use logchute::docker::events::{Action, EventLines, parse_event};
+use logchute::docker::events::{Action, EventLines, parse_event, parse_happening};
 use logchute::docker::frame::naive::cut;
 use serde_json::Value;
 
@@ -26,7 +26,36 @@ fuzz_target!(|data: &[u8]| {
         .collect();
     assert_eq!(lines, expected);
     lines.iter().for_each(|line| event(line));
+    lines.iter().for_each(|line| happening(line));
 });
+
+/// What routes are told: of each line that the registry understands, the same, and as JSON.
+fn happening(line: &[u8]) {
+    let told = parse_happening(line);
+    let event = parse_event(line);
+    assert_eq!(told.is_err(), event.is_err());
+    let Ok(told) = told else { return };
+    let shown = told.line();
+    assert!(!shown.contains('\n'));
+    let shown: Value = serde_json::from_str(&shown).expect("a line is JSON");
+    assert_eq!(shown["action"], told.action);
+    assert_eq!(shown["type"] == "container", told.is_of_container());
+    let attributes = shown["attributes"].as_object().map_or(0, |all| all.len());
+    assert_eq!(attributes, told.attributes.len());
+    let Ok(Some(event)) = event else { return assert!(!told.is_of_container()) };
+    assert_eq!((&told.id, told.time_nanos), (&event.id, event.time_nanos));
+    assert_eq!(told.name, event.name);
+    assert_eq!(told.subject().labels, event.labels);
+    match event.action {
+        Action::Die { exit_code } => {
+            assert_eq!((&*told.action, told.exit_code), ("die", exit_code))
+        }
+        Action::Destroy => assert_eq!(told.action, "destroy"),
+        Action::Start => assert_eq!(told.action, "start"),
+        Action::HealthStatus(_) => assert!(told.action.starts_with("health_status")),
+        _ => assert_eq!(told.exit_code, None),
+    }
+}
 
 fn event(line: &[u8]) {
     let Ok(event) = parse_event(line) else { return };

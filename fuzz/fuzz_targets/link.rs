@@ -13,7 +13,8 @@ fuzz_target!(|data: &[u8]| {
     let ops = rest.chunks_exact(2).map(|pair| {
         let later = u64::from(pair[0]);
         let milliseconds = [0, 1, 10, 30, 160][usize::from(pair[1] / 4) % 5] * later;
-        let op = [Op::Poll, Op::Poll, Op::Connected, Op::Failed][usize::from(pair[1]) % 4];
+        let ops = [Op::Poll, Op::Poll, Op::Connected, Op::Failed, Op::Worked];
+        let op = ops[usize::from(pair[1]) % ops.len()];
         (milliseconds, op)
     });
     walk(u64::from_le_bytes(*seed), ops);

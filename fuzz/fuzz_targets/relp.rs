@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
+use logchute::transport::dialogue::Dialogue;
 use logchute::transport::relp::session::Session;
 use logchute::transport::relp::session::naive::{answer, audit, opened_at, read};
 

@@ -20,10 +20,11 @@ fuzz_target!(|data: &[u8]| {
     let seed = bytes.iter().fold(0, |seed: u64, &byte| seed.wrapping_mul(257) ^ u64::from(byte));
     let chance = &mut Chance::new(bytes, seed);
     let tight = if family == Family::Long { 100_000 } else { 40 + chance.below(400) as usize };
-    let outcome = match join % 3 {
+    let outcome = match join % 4 {
         0 => doors::head(64 << 20, chance, family),
         1 => doors::head(tight, chance, family),
-        _ => doors::resume(chance, family),
+        2 => doors::resume(4 << 20, chance, family),
+        _ => doors::resume(tight, chance, family),
     };
     if let Err(failure) = outcome {
         panic!("{failure}");

@@ -113,7 +113,7 @@ impl Followed {
             }
         }
         assert_eq!(self.system_error, system_error);
-        for source in Source::ALL {
+        for source in Source::OUTPUTS {
             let (splitter, lines) =
                 (&mut self.splitters[source as usize], &mut self.lines[source as usize]);
             let expected = &mut expected[source as usize];

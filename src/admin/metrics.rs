@@ -169,7 +169,7 @@ impl Snapshot {
         out.counters("logchute_lines_delivered", help, &self.per_route(|r| r.delivered_lines))?;
         let help = "Bytes of the records delivered, before encryption";
         out.counters("logchute_bytes_delivered", help, &self.per_route(|r| r.delivered_bytes))?;
-        let help = "Records sent again after a lost connection, which may have come twice";
+        let help = "Records sent again: after a lost connection they may have come twice";
         out.counters("logchute_lines_resent", help, &self.per_route(|r| r.resent_lines))?;
         let dropped = |route: &RouteSnapshot| {
             route.totals.drops().map(|(reason, count)| {

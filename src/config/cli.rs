@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction};
 use super::env::Env;
 use super::load::{self, Loaded};
 use super::table::{SETTINGS, Setting, Value};
-use super::{ConfigError, HttpSettings, wget};
+use super::{ConfigError, HttpSettings, logentries, wget};
 
 /// Exit code: done, or stopped by a signal with everything delivered.
 pub const EXIT_OK: u8 = 0;
@@ -25,6 +25,7 @@ const WORDS: &str = "ROUTE_URI";
 const USAGE: &str = "\
 logchute [OPTIONS] [ROUTE_URI]...
        logchute check | slack-test [OPTIONS] [ROUTE_URI]...
+       logchute logentries [FLAGS OF docker-logentries]
        logchute health | settings";
 
 const AFTER_HELP: &str = "\
@@ -33,6 +34,7 @@ Routes: ADAPTER[+TRANSPORT]://ADDRESS[?OPTION=VALUE&...], e.g. syslog+tcp://logs
 Commands:
   check       check the configuration and that the daemon answers, then exit
   slack-test  send one message to each webhook, say what came back, then exit; webhook-test too
+  logentries  carry what docker-logentries carries: see logchute logentries --help
   health      ask the listener of a running logchute for /health (for HEALTHCHECK)
   settings    print every setting: variables, flags, options of routes
 
@@ -74,6 +76,11 @@ pub struct CliArgs {
 }
 
 impl CliArgs {
+    /// Flags with their values, and routes.
+    pub(super) fn new(flags: Vec<(&'static str, String)>, routes: Vec<String>) -> CliArgs {
+        CliArgs { flags, routes }
+    }
+
     /// The value given for `--flag`; an empty one counts as not given.
     pub fn flag(&self, flag: &str) -> Option<&str> {
         let given = self.flags.iter().find(|(name, _)| *name == flag);
@@ -90,6 +97,10 @@ pub fn parse(
     if args.first().is_some_and(|name| Path::new(name).file_name() == Some(wget::NAME.as_ref())) {
         let words: Vec<_> = args[1..].iter().map(|word| word.to_string_lossy()).collect();
         return wget::parse(words.iter().map(|word| &**word)).map(Command::Spider);
+    }
+    if args.get(1).is_some_and(|word| word == logentries::NAME) {
+        let words: Vec<_> = args[2..].iter().map(|w| w.to_string_lossy().into_owned()).collect();
+        return logentries::parse(&words, env);
     }
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,

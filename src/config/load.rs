@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,20 +12,18 @@ use tracing_subscriber::filter::EnvFilter;
 
 use super::cli::CliArgs;
 use super::env::{Env, HOST_HOSTNAME, MapEnv};
-use super::table::{self, FileEnd, Setting};
+use super::table::{self, FileEnd, Group, Setting};
 use super::{
-    ApiSettings, BUFFER_RANGE, ConfigError, DockerSettings, ExcludeLabel, FollowSettings, Framing,
-    HttpSettings, IoChoice, MAX_LINE_RANGE, MessageTemplates, MultilineSettings, Precision,
-    ProxySettings, RoutesApi, SHARDS_MAX, Settings, SlackSettings, SyslogFormat, SyslogSettings,
-    Timestamp, TlsSettings, Token, WebhookSettings, multiline, value,
+    ApiSettings, BUFFER_RANGE, BatchSettings, ConfigError, DockerSettings, ExcludeLabel,
+    FluentSettings, FollowSettings, Framing, HttpSettings, IoChoice, MAX_LINE_RANGE,
+    MessageTemplates, MultilineSettings, Precision, ProxySettings, RoutesApi, SHARDS_MAX, Settings,
+    SlackSettings, SyslogFormat, SyslogSettings, Timestamp, TlsSettings, Token, WebhookSettings,
+    multiline, value,
 };
 use crate::buffer::Overflow;
 use crate::docker::request::Version;
 use crate::route::uri::{self, parse_routes};
 use crate::route::{RouteSpec, Selector};
-
-/// Of a value that is shown in an error, at most so many characters.
-const SHOWN_MAX: usize = 80;
 
 /// The outcome of a load that found nothing wrong.
 #[derive(Clone, Debug)]
@@ -63,6 +62,8 @@ pub fn load(cli: &CliArgs, env: &dyn Env) -> Result<Loaded, ConfigError> {
         syslog: reader.syslog()?,
         slack: reader.slack()?,
         webhook: reader.webhook()?,
+        batch: reader.batch()?,
+        fluent: reader.fluent()?,
         proxy: reader.proxy()?,
         multiline: reader.multiline()?,
         tls: reader.tls()?,
@@ -78,6 +79,9 @@ pub fn load(cli: &CliArgs, env: &dyn Env) -> Result<Loaded, ConfigError> {
         timestamp: reader.value(&table::TIMESTAMP, str::parse::<Timestamp>)?,
         silence: reader.value(&table::INACTIVITY_TIMEOUT, value::duration).map(silence)?,
         read_wait: reader.value(&table::READ_WAIT, read_wait)?,
+        stats_interval: reader.value(&table::STATS_INTERVAL, stats_interval)?,
+        stats_format: reader.text(&table::STATS_FORMAT)?,
+        events_format: reader.text(&table::EVENTS_FORMAT)?,
         shards: reader.value(&table::SHARDS, shards)?,
         io: reader.value(&table::IO, str::parse::<IoChoice>)?,
         http: reader.http()?,
@@ -135,15 +139,8 @@ impl Given {
 
     /// `complaint` ends the sentence that the setting and its value begin.
     fn error(&self, complaint: &str) -> ConfigError {
-        let shown = if self.secret { "the value".to_string() } else { shown(&self.text) };
+        let shown = if self.secret { "the value".to_string() } else { value::shown(&self.text) };
         ConfigError::new(format!("{}: {shown} {complaint}", self.origin))
-    }
-}
-
-fn shown(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_MAX) {
-        Some((end, _)) => format!("{:?}...", &text[..end]),
-        None => format!("{text:?}"),
     }
 }
 
@@ -177,7 +174,7 @@ impl Reader<'_> {
     /// The value that the file at `path` holds.
     fn file(&self, setting: &Setting, variable: &str, path: &str) -> Result<String, ConfigError> {
         let error = |complaint: &str| {
-            let shown = shown(path);
+            let shown = value::shown(path);
             ConfigError::new(format!("{variable}: {shown} {complaint}"))
         };
         let bytes = self.env.file(path).map_err(|reason| {
@@ -367,6 +364,24 @@ impl Reader<'_> {
         Ok(WebhookSettings { given, templates })
     }
 
+    fn batch(&self) -> Result<BatchSettings, ConfigError> {
+        let mut given = BTreeMap::new();
+        for group in [Group::Batch, Group::Logentries, Group::Logstash] {
+            for setting in table::of_group(group) {
+                given.extend(setting.option.zip(self.text(setting)?));
+            }
+        }
+        Ok(BatchSettings { given })
+    }
+
+    fn fluent(&self) -> Result<FluentSettings, ConfigError> {
+        let mut given = BTreeMap::new();
+        for setting in table::of_group(table::Group::Fluent) {
+            given.extend(setting.option.zip(self.text(setting)?));
+        }
+        Ok(FluentSettings { given })
+    }
+
     /// As Go reads them: both spellings, the upper-case one first.
     fn proxy(&self) -> Result<ProxySettings, ConfigError> {
         let either = |setting: &Setting| match self.text(setting)? {
@@ -486,7 +501,7 @@ impl Reader<'_> {
                 warnings.push(format!(
                     "{}: {} counts as false, as in Logspout; write true to the letter",
                     given.origin,
-                    shown(&given.text)
+                    value::shown(&given.text)
                 ));
             }
         }
@@ -497,7 +512,7 @@ impl Reader<'_> {
             && tail(&given.text).is_none()
             && given.text != table::TAIL.default
         {
-            let shown = shown(&given.text);
+            let shown = value::shown(&given.text);
             warnings.push(format!(
                 "{}: {shown} is no number of lines and counts as all, as in Logspout; write a \
                  number or all",
@@ -552,9 +567,10 @@ pub fn unknown_options(route: &RouteSpec) -> Vec<String> {
                 "route {id}: option {name} joins no lines here; write multiline+{adapter}"
             );
         }
-        let name = shown(&name);
+        let name = value::shown(&name);
         let more = match route.sink() {
             "webhook" => "; a query of the webhook's own belongs into WEBHOOK_URL",
+            "http" | "https" => "; a query of the receiver's own belongs into JSON_URL",
             _ => "",
         };
         let what = "is not known and has no effect; see logchute settings";
@@ -624,6 +640,16 @@ fn read_wait(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|&wait| wait <= READ_WAIT_MAX)
         .ok_or_else(|| "is not a wait; write e.g. 500us, at most 10ms, or 0 for none".into())
+}
+
+/// The daemon tells once a second; counts of more than a day are for others to add up.
+const STATS_INTERVAL: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+
+fn stats_interval(text: &str) -> Result<Duration, String> {
+    let interval = value::duration(text)?;
+    let fix = || "is out of range; write e.g. 30s, at least 1s and at most 24h".to_owned();
+    STATS_INTERVAL.contains(&interval).then_some(interval).ok_or_else(fix)
 }
 
 /// `auto`: as many as the cgroup's quota and the affinity mask leave cores.

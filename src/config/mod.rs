@@ -18,6 +18,7 @@ pub use multiline::MultilineSettings;
 pub mod cli;
 pub mod env;
 pub mod load;
+pub mod logentries;
 pub mod multiline;
 pub mod table;
 pub mod value;
@@ -72,7 +73,11 @@ pub struct Settings {
     pub slack: SlackSettings,
     /// Defaults of routes to other webhooks.
     pub webhook: WebhookSettings,
-    /// Proxies on the way to webhooks.
+    /// Defaults of fluent routes.
+    pub fluent: FluentSettings,
+    /// Defaults of routes that deliver in batches over HTTP, and of some other receivers.
+    pub batch: BatchSettings,
+    /// Proxies on the way to webhooks and receivers of batches.
     pub proxy: ProxySettings,
     /// Defaults of `multiline+` routes.
     pub multiline: MultilineSettings,
@@ -96,6 +101,12 @@ pub struct Settings {
     pub silence: Duration,
     /// A busy stream is read after a pause of at most so long (`READ_WAIT`).
     pub read_wait: Duration,
+    /// A line of stats stands for so long (`STATS_INTERVAL`).
+    pub stats_interval: Duration,
+    /// `STATS_FORMAT`, if it is given.
+    pub stats_format: Option<String>,
+    /// `EVENTS_FORMAT`, if it is given.
+    pub events_format: Option<String>,
     /// Shard threads (`SHARDS`); at least 1.
     pub shards: usize,
     /// The I/O driver asked for (`LOGCHUTE_IO`).
@@ -282,6 +293,36 @@ impl fmt::Debug for WebhookSettings {
             .field("given", &self.given.keys())
             .field("templates", &self.templates)
             .finish()
+    }
+}
+
+/// Defaults of routes that deliver in batches over HTTP (`BATCH_*` and those of each receiver), and
+/// those to Logentries and Logstash, as given: each route's sink reads what it needs, from its own
+/// options first.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct BatchSettings {
+    /// What is given, by the name of the option that wins over it. May hold secrets.
+    pub given: BTreeMap<&'static str, String>,
+}
+
+/// Shows nothing secret.
+impl fmt::Debug for BatchSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchSettings").field("given", &self.given.keys()).finish()
+    }
+}
+
+/// Defaults of fluent routes (`FLUENT_*`), as given; a route's own options win.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct FluentSettings {
+    /// What is given, by the name of the option that wins over it. Holds the shared key.
+    pub given: BTreeMap<&'static str, String>,
+}
+
+/// Shows nothing secret.
+impl fmt::Debug for FluentSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FluentSettings").field("given", &self.given.keys()).finish()
     }
 }
 

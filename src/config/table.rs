@@ -69,6 +69,8 @@ pub enum Group {
     Docker,
     /// Which containers are followed.
     Containers,
+    /// What is told of containers beside their output.
+    Sources,
     /// Memory, threads, time.
     Resources,
     /// Defaults of syslog routes.
@@ -77,6 +79,14 @@ pub enum Group {
     Slack,
     /// Defaults of routes to other webhooks.
     Webhook,
+    /// Defaults of routes that deliver in batches over HTTP.
+    Batch,
+    /// Defaults of routes to Fluentd and Fluent Bit.
+    Fluent,
+    /// Defaults of routes to Logentries or InsightOps.
+    Logentries,
+    /// Defaults of routes to Logstash.
+    Logstash,
     /// Defaults of routes that join lines.
     Multiline,
     /// TLS to receivers.
@@ -87,14 +97,19 @@ pub enum Group {
 
 impl Group {
     /// Every group, in the order of the reference.
-    pub const ALL: [Group; 10] = [
+    pub const ALL: [Group; 15] = [
         Group::Routes,
         Group::Docker,
         Group::Containers,
+        Group::Sources,
         Group::Resources,
         Group::Syslog,
         Group::Slack,
         Group::Webhook,
+        Group::Batch,
+        Group::Fluent,
+        Group::Logentries,
+        Group::Logstash,
         Group::Multiline,
         Group::Tls,
         Group::Operation,
@@ -106,10 +121,15 @@ impl Group {
             Group::Routes => "Routes",
             Group::Docker => "Docker daemon",
             Group::Containers => "Containers",
+            Group::Sources => "Stats and events",
             Group::Resources => "Memory, threads, time",
             Group::Syslog => "Syslog",
             Group::Slack => "Slack",
             Group::Webhook => "Other webhooks, and proxies for all of them",
+            Group::Batch => "HTTP batches (Sumo Logic, Loggly, Elasticsearch, http+json)",
+            Group::Fluent => "Fluentd and Fluent Bit",
+            Group::Logentries => "Logentries and InsightOps",
+            Group::Logstash => "Logstash",
             Group::Multiline => "Joined lines (multiline+ routes)",
             Group::Tls => "TLS to receivers",
             Group::Operation => "HTTP listener and log",
@@ -166,7 +186,8 @@ macro_rules! table {
 
 use FileEnd::{Dropped, Kept};
 use Group::{
-    Containers, Docker, Multiline, Operation, Resources, Routes, Slack, Syslog, Tls, Webhook,
+    Batch, Containers, Docker, Fluent, Logentries, Logstash, Multiline, Operation, Resources,
+    Routes, Slack, Sources, Syslog, Tls, Webhook,
 };
 use Value::{Switch, Text};
 
@@ -180,10 +201,28 @@ table! {
     FILTER_NAME = Setting::new(Routes, Text("GLOB"), "every container",
         "only containers whose name matches: `*`, `?`, `[a-z]`").option("filter.name");
     FILTER_SOURCES = Setting::new(Routes, Text("SOURCE,..."), "stdout,stderr",
-        "only lines of these sources").option("filter.sources");
+        "only lines of these sources: stdout, stderr, stats, events").option("filter.sources");
     FILTER_LABELS = Setting::new(Routes, Text("KEY:GLOB,..."), "every container",
         "only containers that have all these labels; a lone key asks for its presence")
         .option("filter.labels");
+    FILTER_IMAGE = Setting::new(Routes, Text("GLOB"), "every container",
+        "only containers whose image matches: as filter.name, `*` stops at `/`")
+        .option("filter.image");
+    FILTER_NAME_REGEX = Setting::new(Routes, Text("REGEX"), "every container",
+        "only containers whose name, its slash before it (`^/web`), has a match")
+        .option("filter.name.regex");
+    FILTER_IMAGE_REGEX = Setting::new(Routes, Text("REGEX"), "every container",
+        "only containers whose image has a match").option("filter.image.regex");
+    FILTER_SKIP_NAME = Setting::new(Routes, Text("GLOB"), "no container",
+        "not containers whose name matches; what skips wins over what selects")
+        .option("filter.skip.name");
+    FILTER_SKIP_IMAGE = Setting::new(Routes, Text("GLOB"), "no container",
+        "not containers whose image matches").option("filter.skip.image");
+    FILTER_SKIP_NAME_REGEX = Setting::new(Routes, Text("REGEX"), "no container",
+        "not containers whose name, its slash before it, has a match")
+        .option("filter.skip.name.regex");
+    FILTER_SKIP_IMAGE_REGEX = Setting::new(Routes, Text("REGEX"), "no container",
+        "not containers whose image has a match").option("filter.skip.image.regex");
     FILTER_MATCH = Setting::new(Routes, Text("REGEX"), "every line",
         "only lines that the expression matches").option("filter.match");
     FILTER_EXCLUDE = Setting::new(Routes, Text("REGEX"), "no line",
@@ -217,6 +256,16 @@ table! {
     FOLLOW_SELF = Setting::new(Containers, Switch, "false",
         "follow logchute's own container too: beware of loops")
         .env("FOLLOW_SELF").flag("follow-self");
+
+    STATS_INTERVAL = Setting::new(Sources, Text("TIME"), "30s",
+        "a line of the source stats for each container and so long a time; 1s to 24h")
+        .env("STATS_INTERVAL");
+    STATS_FORMAT = Setting::new(Sources, Text("TEMPLATE"), "a short text",
+        "what people are shown of it, of its members, e.g. {{.cpu_percent}}; or json")
+        .env("STATS_FORMAT").option("stats.format").file(Dropped);
+    EVENTS_FORMAT = Setting::new(Sources, Text("TEMPLATE"), "a short text",
+        "the same for lines of the source events, e.g. {{.type}} {{.action}} {{.name}}; or json")
+        .env("EVENTS_FORMAT").option("events.format").file(Dropped);
 
     MAX_LINE = Setting::new(Resources, Text("SIZE"), "1MiB",
         "cut longer lines into marked parts; 1KiB to 64MiB").env("MAX_LINE").flag("max-line");
@@ -358,13 +407,143 @@ table! {
         "good, warning or danger, ditto; not of discord")
         .env("WEBHOOK_COLOR_TEMPLATE").option("webhook.color_template").file(Dropped);
     HTTPS_PROXY = Setting::new(Webhook, Text("URL"), "none",
-        "for https:// webhooks, Slack's too: http://[USER:PASSWORD@]HOST:PORT; or https_proxy")
+        "for https:// webhooks and batches: http://[USER:PASSWORD@]HOST:PORT; or https_proxy")
         .env("HTTPS_PROXY").secret();
     HTTP_PROXY = Setting::new(Webhook, Text("URL"), "none",
-        "ditto for http:// webhooks; or http_proxy").env("HTTP_PROXY").secret();
+        "ditto for http:// ones; or http_proxy").env("HTTP_PROXY").secret();
     NO_PROXY = Setting::new(Webhook, Text("HOST,..."), "this machine",
         "hosts that are connected to directly: names, addresses, networks, `*`; or no_proxy")
         .env("NO_PROXY");
+
+    BATCH_SIZE = Setting::new(Batch, Text("SIZE"), "1000kB",
+        "bytes of a batch before it is compressed; 1KiB to 64MiB")
+        .env("BATCH_SIZE").option("batch.size");
+    BATCH_WAIT = Setting::new(Batch, Text("DURATION"), "1s",
+        "how long a line waits for others to go with it; 60s at most")
+        .env("BATCH_WAIT").option("batch.wait");
+    BATCH_TIMEOUT = Setting::new(Batch, Text("DURATION"), "60s",
+        "how long a receiver may take to read a batch and answer")
+        .env("BATCH_TIMEOUT").option("batch.timeout");
+    BATCH_GZIP = Setting::new(Batch, Switch, "true",
+        "compress bodies").env("BATCH_GZIP").option("batch.gzip");
+    BATCH_LABELS = Setting::new(Batch, Text("NAME,..."), "none",
+        "labels of the container that each record tells; `*` for all")
+        .env("BATCH_LABELS").option("batch.labels");
+    JSON_URL = Setting::new(Batch, Text("URL"), "of the route",
+        "where an http+json or https+json route without a path leads: URL or path; never shown")
+        .env("JSON_URL").option("json.url").file(Dropped).secret();
+    JSON_HEADERS = Setting::new(Batch, Text("NAME: VALUE"), "none",
+        "further headers, one a line; never shown")
+        .env("JSON_HEADERS").option("json.headers").file(Dropped).secret();
+    JSON_FRAMING = Setting::new(Batch, Text("NAME"), "ndjson",
+        "an object a line (ndjson) or an array of objects (array)")
+        .env("JSON_FRAMING").option("json.framing");
+    JSON_METHOD = Setting::new(Batch, Text("METHOD"), "POST",
+        "POST, PUT or PATCH").env("JSON_METHOD").option("json.method");
+    JSON_CONTENT_TYPE = Setting::new(Batch, Text("TYPE"), "of the framing",
+        "the Content-Type of the body: application/x-ndjson or application/json, or another")
+        .env("JSON_CONTENT_TYPE").option("json.content_type");
+    SUMO_URL = Setting::new(Batch, Text("URL"), "of the route",
+        "the address of the HTTP source, or its path on the route's host; never shown")
+        .env("SUMO_URL").option("sumo.url").file(Dropped).secret();
+    SUMO_FORMAT = Setting::new(Batch, Text("NAME"), "json",
+        "lines as JSON objects with their container (json), or as they are (text)")
+        .env("SUMO_FORMAT").option("sumo.format");
+    SUMO_CATEGORY = Setting::new(Batch, Text("TEXT"), "of the source",
+        "X-Sumo-Category: _sourceCategory of what the route sends")
+        .env("SUMO_CATEGORY").option("sumo.category");
+    SUMO_NAME = Setting::new(Batch, Text("TEXT"), "of the source",
+        "X-Sumo-Name: _sourceName, ditto").env("SUMO_NAME").option("sumo.name");
+    SUMO_HOST = Setting::new(Batch, Text("TEXT"), "of the source",
+        "X-Sumo-Host: _sourceHost, ditto").env("SUMO_HOST").option("sumo.host");
+    LOGGLY_TOKEN = Setting::new(Batch, Text("TOKEN"), "none",
+        "the customer token, over syslog too; never shown")
+        .env("LOGGLY_TOKEN").option("loggly.token").file(Dropped).secret();
+    LOGGLY_TAGS = Setting::new(Batch, Text("TAG,..."), "logchute",
+        "tags of all events, over syslog too").env("LOGGLY_TAGS").option("loggly.tags");
+    LOGGLY_URL = Setting::new(Batch, Text("URL"), "of the token",
+        "the whole address of another bulk endpoint, as an option of a route; never shown")
+        .option("loggly.url").secret();
+    ELASTICSEARCH_URL = Setting::new(Batch, Text("URL"), "of the route",
+        "where the cluster is, or its path on the route's host; never shown")
+        .env("ELASTICSEARCH_URL").option("elasticsearch.url").file(Dropped).secret();
+    ELASTICSEARCH_INDEX = Setting::new(Batch, Text("NAME"), "logs-docker-default",
+        "data stream or index; %Y %m %d %H are parts of the line's time in UTC")
+        .env("ELASTICSEARCH_INDEX").option("elasticsearch.index");
+    ELASTICSEARCH_API_KEY = Setting::new(Batch, Text("KEY"), "none",
+        "an encoded API key; never shown")
+        .env("ELASTICSEARCH_API_KEY").option("elasticsearch.api_key").file(Dropped).secret();
+    ELASTICSEARCH_USER = Setting::new(Batch, Text("NAME"), "none",
+        "the user, where there is no API key")
+        .env("ELASTICSEARCH_USER").option("elasticsearch.user");
+    ELASTICSEARCH_PASSWORD = Setting::new(Batch, Text("TEXT"), "none",
+        "the user's password; never shown")
+        .env("ELASTICSEARCH_PASSWORD").option("elasticsearch.password").file(Dropped).secret();
+
+    FLUENT_TAG = Setting::new(Fluent, Text("TEMPLATE"), "the short id of the container",
+        "the tag of a record, as docker.{{.ContainerName}}; at most 255 bytes")
+        .env("FLUENT_TAG").option("fluent.tag").file(Dropped);
+    FLUENT_LABELS = Setting::new(Fluent, Text("NAME,..."), "none",
+        "labels of the container that become fields of the record; `*` for all")
+        .env("FLUENT_LABELS").option("fluent.labels");
+    FLUENT_ENV = Setting::new(Fluent, Text("NAME,..."), "none",
+        "ditto, variables of the container's environment")
+        .env("FLUENT_ENV").option("fluent.env");
+    FLUENT_GZIP = Setting::new(Fluent, Switch, "false",
+        "compress the records").env("FLUENT_GZIP").option("fluent.gzip");
+    FLUENT_ACK = Setting::new(Fluent, Switch, "true",
+        "have each message acknowledged; false: what the peer's host has counts as delivered")
+        .env("FLUENT_ACK").option("fluent.ack");
+    FLUENT_ACK_TIMEOUT = Setting::new(Fluent, Text("DURATION"), "90s",
+        "a server that acknowledges nothing for so long is connected to anew")
+        .env("FLUENT_ACK_TIMEOUT").option("fluent.ack_timeout");
+    FLUENT_SHARED_KEY = Setting::new(Fluent, Text("KEY"), "none",
+        "the key that the server asks for; never shown")
+        .env("FLUENT_SHARED_KEY").option("fluent.shared_key").file(Dropped).secret();
+    FLUENT_USERNAME = Setting::new(Fluent, Text("NAME"), "none",
+        "the user, if the server asks for one as well")
+        .env("FLUENT_USERNAME").option("fluent.username");
+    FLUENT_PASSWORD = Setting::new(Fluent, Text("PASSWORD"), "none",
+        "the user's password; never shown")
+        .env("FLUENT_PASSWORD").option("fluent.password").file(Dropped).secret();
+    FLUENT_SELF_HOSTNAME = Setting::new(Fluent, Text("NAME"), "of /etc/host_hostname, or logchute",
+        "what logchute calls itself to a server with a shared key; not the server's own name")
+        .env("FLUENT_SELF_HOSTNAME").option("fluent.self_hostname");
+
+    LOGENTRIES_TOKEN = Setting::new(Logentries, Text("TOKEN"), "none",
+        "the log of the account that records go to; never shown")
+        .env("LOGENTRIES_TOKEN").option("logentries.token").file(Dropped).secret();
+    LOGENTRIES_LOGSTOKEN = Setting::new(Logentries, Text("TOKEN"), "LOGENTRIES_TOKEN",
+        "the same, of lines alone").env("LOGENTRIES_LOGSTOKEN")
+        .option("logentries.logstoken").file(Dropped).secret();
+    LOGENTRIES_STATSTOKEN = Setting::new(Logentries, Text("TOKEN"), "LOGENTRIES_TOKEN",
+        "the same, of stats alone").env("LOGENTRIES_STATSTOKEN")
+        .option("logentries.statstoken").file(Dropped).secret();
+    LOGENTRIES_EVENTSTOKEN = Setting::new(Logentries, Text("TOKEN"), "LOGENTRIES_TOKEN",
+        "the same, of events alone").env("LOGENTRIES_EVENTSTOKEN")
+        .option("logentries.eventstoken").file(Dropped).secret();
+    LOGENTRIES_JSON = Setting::new(Logentries, Switch, "false",
+        "a line that is JSON is no text in its record, but that JSON")
+        .env("LOGENTRIES_JSON").option("logentries.json");
+    LOGENTRIES_ADD = Setting::new(Logentries, Text("NAME=VALUE,..."), "host=HOSTNAME",
+        "further members of each record; `\\,` for a comma in one")
+        .env("LOGENTRIES_ADD").option("logentries.add");
+    LOGENTRIES_REGION = Setting::new(Logentries, Text("REGION"), "none",
+        "where the account is: eu, us, ...; of routes that name no host")
+        .env("LOGENTRIES_REGION").option("logentries.region");
+
+    LOGSTASH_TAGS = Setting::new(Logstash, Text("TAG,..."), "none",
+        "tags of each record; a container's variable of the same name wins")
+        .env("LOGSTASH_TAGS").option("logstash.tags");
+    LOGSTASH_FIELDS = Setting::new(Logstash, Text("NAME=VALUE,..."), "none",
+        "further members of each record; a container's variable of the same name wins")
+        .env("LOGSTASH_FIELDS").option("logstash.fields");
+    DOCKER_LABELS = Setting::new(Logstash, Text("ANY"), "not set",
+        "any value but a no: the container's labels too, in docker.labels, `_` for each dot")
+        .env("DOCKER_LABELS").option("logstash.labels");
+    DECODE_JSON_LOGS = Setting::new(Logstash, Switch, "true",
+        "the members of a line that is a JSON object become the record's")
+        .env("DECODE_JSON_LOGS").option("logstash.json");
 
     MULTILINE_PRESET = Setting::new(Multiline, Text("LANGUAGE"), "none",
         "join stack traces of java, python, go, dotnet, ruby or node; instead of a pattern")

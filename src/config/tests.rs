@@ -270,6 +270,45 @@ fn a_webhooks_path_and_headers_are_in_no_text() {
     assert!(error.contains("give it as WEBHOOK_HEADERS") && !error.contains("sEcReT"), "{error}");
 }
 
+#[test]
+fn what_is_secret_of_receivers_of_batches_is_in_no_text() {
+    let env = [
+        ("JSON_HEADERS", "A: sEcReT"),
+        ("SUMO_URL", "https://h/sEcReT"),
+        ("LOGGLY_TOKEN", "sEcReT"),
+        ("ELASTICSEARCH_API_KEY", "sEcReT"),
+        ("ELASTICSEARCH_PASSWORD", "sEcReT"),
+    ];
+    for (route, option) in [
+        ("http+json://h:1/sEcReT?json.headers=A: sEcReT&batch.wait=2s", "json.url"),
+        ("https+json://h:1/sEcReT?json.method=PUT&batch.wait=2s", "json.url"),
+        ("multiline+sumo+https://h:1/sEcReT?sumo.category=c&batch.wait=2s", "sumo.url"),
+        ("loggly+https://h:1/sEcReT?loggly.token=sEcReT&batch.wait=2s", "loggly.url"),
+        (
+            "elasticsearch+http://h:1/sEcReT?elasticsearch.api_key=sEcReT&\
+             elasticsearch.password=sEcReT&batch.wait=2s",
+            "elasticsearch.url",
+        ),
+    ] {
+        let loaded = loaded(&[route], &env);
+        assert!(!format!("{:?}", loaded.settings.batch).contains("sEcReT"));
+        assert_eq!(loaded.warnings, Vec::<String>::new());
+        let mut spec = loaded.settings.routes[0].clone();
+        assert_eq!((&*spec.address, spec.option(option)), ("h:1", Some("/sEcReT")));
+        let shown = crate::route::uri::display(&spec);
+        assert!(shown.contains("batch.wait=2s") && !shown.contains("sEcReT"), "{shown}");
+        spec.address = "h:1/sEcReT".to_string();
+        assert!(!crate::route::uri::display(&spec).contains("sEcReT"));
+        let shown = crate::route::json::Definition::of(&spec, "0").shown(true).to_json();
+        assert!(shown.contains("***") && !shown.contains("sEcReT"), "{shown}");
+    }
+    for route in ["sumo+https://u:sEcReT@h/x", "elasticsearch+http://sEcReT@h"] {
+        let error = refused(&[route], &[]);
+        assert!(error.contains("has a user before its host; "), "{error}");
+        assert!(!error.contains("sEcReT"), "{error}");
+    }
+}
+
 /// What templates show of the environment.
 #[test]
 fn our_own_secrets_are_not_in_the_environment() {
@@ -439,6 +478,8 @@ fn bad_values_are_named() {
         ("DRAIN_TIMEOUT", "25h", "at most 24h"),
         ("READ_WAIT", "often", "write e.g. 500us, at most 10ms"),
         ("READ_WAIT", "11ms", "at most 10ms, or 0 for none"),
+        ("STATS_INTERVAL", "often", "write e.g. 5s"),
+        ("STATS_INTERVAL", "500ms", "at least 1s"),
         ("RETRY_COUNT", "ten", "number"),
         ("INACTIVITY_TIMEOUT", "often", "write e.g. 5s"),
         ("DOCKER_API_VERSION", "latest", "write e.g. 1.43"),

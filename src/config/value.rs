@@ -9,6 +9,16 @@ use std::time::Duration;
 const KIB: u64 = 1024;
 /// The longest time that makes sense in a setting; also keeps arithmetic far from overflow.
 const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Of a value that is shown in an error, at most so many characters.
+const SHOWN_MAX: usize = 80;
+
+/// A value in an error: in quotes, and no more of it than helps.
+pub fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
 
 /// `true` or `false`; also `1`, `0`, `yes`, `no`, `on`, `off`, in any case.
 pub fn boolean(text: &str) -> Result<bool, String> {
@@ -172,6 +182,34 @@ pub fn list(text: &str, separator: char) -> Vec<&str> {
     text.split(separator).map(str::trim).filter(|entry| !entry.is_empty()).collect()
 }
 
+/// `NAME=VALUE,...`: the names, without white space around them, and the values. A comma or
+/// backslash in one of them has a backslash before it ([`escaped`]); empty entries count for
+/// nothing.
+pub fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+    let mut entries = vec![String::new()];
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (c, entries.last_mut()) {
+            ('\\', Some(entry)) => entry.extend(chars.next()),
+            (',', _) | (_, None) => entries.push(String::new()),
+            (c, Some(entry)) => entry.push(c),
+        }
+    }
+    let entries = entries.iter().filter(|entry| !entry.trim().is_empty());
+    let pair = |entry: &String| {
+        let split = entry.split_once('=').map(|(name, value)| (name.trim(), value));
+        let split = split.filter(|(name, _)| !name.is_empty());
+        let (name, value) = split.ok_or(format!("{entry:?} is no pair; write NAME=VALUE"))?;
+        Ok((name.to_string(), value.to_string()))
+    };
+    entries.map(pair).collect()
+}
+
+/// `text` as a part of what [`pairs`] reads.
+pub fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace(',', "\\,")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,7 +337,25 @@ mod tests {
         assert!(list(" ;; ", ';').is_empty());
     }
 
+    #[test]
+    fn pairs_have_names() {
+        let all = pairs(" a = b=c,, \\,x\\\\=,").unwrap();
+        let owned = |(n, v): (&str, &str)| (n.to_string(), v.to_string());
+        assert_eq!(all, [("a", " b=c"), (",x\\", "")].map(owned));
+        for text in ["a", "=b", "a=b, =c"] {
+            assert!(pairs(text).unwrap_err().contains("write NAME=VALUE"), "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn escaped_pairs_are_read(
+            all in prop::collection::vec(("[a-z,\\\\]{0,4}x", "\\PC{0,8}"), 0..4),
+        ) {
+            let text: Vec<_> = all.iter().map(|(n, v)| escaped(&format!("{n}={v}"))).collect();
+            prop_assert_eq!(pairs(&text.join(",")), Ok(all));
+        }
+
         #[test]
         fn whole_terms_add_up(h in 0u64..20, m in 0u64..100, s in 0u64..1000, ms in 0u64..10_000) {
             let text = format!("{h}h{m}m{s}s{ms}ms");

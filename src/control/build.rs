@@ -18,6 +18,7 @@ use crate::route::verdict::Verdicts;
 use crate::shard::command::{Clock, Greeting};
 use crate::shard::groups::Joining;
 use crate::shard::lane::{Judge, Route};
+use crate::sink::readable::Readable;
 use crate::sink::{self, Built};
 use crate::spool::{Owner, Place, Spool};
 use crate::transport::{Delivery, HostPort, StreamTarget, tls};
@@ -146,11 +147,12 @@ fn route(
     built: Built,
     settings: &Settings,
 ) -> Result<(Route, Option<LineFilter>), String> {
-    let (selection, warnings) = Selection::new(&spec.selector);
+    let named = |error: String| format!("route {}: {error}", spec.id);
+    let (selection, warnings) = Selection::of(spec).map_err(named)?;
+    let readable = Readable::new(spec, &built, settings)?;
     for warning in warnings {
         tracing::warn!(route = spec.id, "{warning}");
     }
-    let named = |error: String| format!("route {}: {error}", spec.id);
     let (matching, exclude) = (spec.option("filter.match"), spec.option("filter.exclude"));
     let mut filter = LineFilter::new(matching, exclude).map_err(named)?;
     for need in &built.needs {
@@ -184,6 +186,7 @@ fn route(
         judge: None,
         joining: joining.transpose()?,
         sink: built.sink,
+        readable,
         delivery: built.delivery,
         overflow,
         spool,

@@ -21,9 +21,12 @@ use crate::shard::lane::Route;
 use crate::shard::positions::Positions;
 use crate::shard::roster::Roster;
 use crate::shard::{self, Setup};
+use crate::transport::link::Warner;
 
 /// Commands that a shard may be behind; more wait on our side.
 const COMMANDS_AHEAD: usize = 1024;
+/// With so many commands waiting, no events are added.
+const EVENTS_WAITING_MAX: usize = 4096;
 /// How often commands that waited are sent again, while there are any.
 const TICK: Duration = Duration::from_millis(100);
 /// Beyond the drain timeout, for the shards to report.
@@ -45,8 +48,11 @@ pub(super) struct Fleet {
 struct Shard {
     commands: Sender<Command>,
     bell: Arc<Notify>,
-    /// Commands that did not fit the channel; as many as there are containers and routes, at most.
+    /// Commands that did not fit the channel; as many as there are containers and routes, at most,
+    /// and [`EVENTS_WAITING_MAX`].
     waiting: VecDeque<Command>,
+    /// Events that nobody was told of.
+    left_out: Warner,
 }
 
 impl Fleet {
@@ -75,6 +81,7 @@ impl Fleet {
                 follow: settings.follow.clone(),
                 timestamp: settings.timestamp,
                 silence: settings.silence,
+                stats_interval: settings.stats_interval,
                 hold: Arc::clone(&hold),
                 roster: Arc::clone(&roster),
                 positions: positions.cloned(),
@@ -85,7 +92,7 @@ impl Fleet {
                 bell: Arc::clone(&bell),
             };
             spawn(setup, report.clone(), Arc::clone(&reported));
-            Shard { commands, bell, waiting: VecDeque::new() }
+            Shard { commands, bell, waiting: VecDeque::new(), left_out: Warner::default() }
         };
         let shards = Mutex::new(counters.iter().enumerate().map(start).collect());
         Fleet { shards, counters, roster, reports, reported, crowded: Notify::new() }
@@ -98,7 +105,14 @@ impl Fleet {
 
     /// One command for one shard.
     pub(super) fn send(&self, shard: usize, command: Command) {
-        self.send_to(&mut self.shards()[shard], command);
+        let shard = &mut self.shards()[shard];
+        if matches!(command, Command::Event(_)) && shard.waiting.len() >= EVENTS_WAITING_MAX {
+            if let Some(sum) = shard.left_out.due(Instant::now(), 1) {
+                tracing::warn!("a shard is too busy: {sum} events are not told to routes");
+            }
+            return;
+        }
+        self.send_to(shard, command);
     }
 
     /// One command for every shard.

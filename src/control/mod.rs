@@ -5,6 +5,7 @@
 
 mod book;
 pub mod build;
+pub mod chronicle;
 mod failure;
 mod fleet;
 pub mod limits;

@@ -24,6 +24,9 @@ pub struct Registry {
     own: Option<String>,
     /// Whether a list has been seen.
     listed: bool,
+    /// While a list is waited for: which containers came (`true`) and went since it was asked for,
+    /// as events told. It may have been taken before that.
+    told: Option<BTreeMap<String, bool>>,
 }
 
 /// A command and the shard it is for.
@@ -38,6 +41,7 @@ impl Registry {
             meter: Meter::default(),
             own,
             listed: false,
+            told: None,
         }
     }
 
@@ -61,18 +65,26 @@ impl Registry {
         self.shard_of.is_empty()
     }
 
+    /// A list is about to be asked for: what events tell until it is there is newer than it may be.
+    pub fn asks_for_list(&mut self) {
+        self.told = Some(BTreeMap::new());
+    }
+
     /// What an event asks for.
     pub fn event(&mut self, event: DockerEvent) -> Option<Order> {
         let signal = match event.action {
-            Action::Create => return self.follow(described(event), Origin::Created),
+            Action::Create => return self.follow_told(event, Origin::Created),
             Action::Start | Action::Restart if !self.shard_of.contains_key(&event.id) => {
-                return self.follow(described(event), Origin::Started);
+                return self.follow_told(event, Origin::Started);
             }
             Action::Start | Action::Restart => Signal::Started,
             Action::Die { .. } if event.time_nanos > 0 => Signal::Died(event.time_nanos),
             Action::Unpause => Signal::Unpaused,
             Action::Rename { .. } => Signal::Renamed(event.name),
-            Action::Destroy => return self.forget(&event.id),
+            Action::Destroy => {
+                self.note_told(&event.id, false);
+                return self.forget(&event.id);
+            }
             _ => return None,
         };
         let shard = *self.shard_of.get(&event.id)?;
@@ -84,11 +96,12 @@ impl Registry {
     /// which says that there were no events for a while; else those that run.
     pub fn reconcile(&mut self, list: Vec<Listed>, blind: bool) -> Vec<Order> {
         let first = !std::mem::replace(&mut self.listed, true);
+        let told = self.told.take().unwrap_or_default();
         let present: HashSet<String> = list.iter().map(|listed| listed.id.clone()).collect();
-        let gone: Vec<String> =
-            self.shard_of.keys().filter(|id| !present.contains(*id)).cloned().collect();
+        let is_gone = |id: &&String| !present.contains(*id) && told.get(*id) != Some(&true);
+        let gone: Vec<String> = self.shard_of.keys().filter(is_gone).cloned().collect();
         let mut orders: Vec<Order> = gone.iter().filter_map(|id| self.forget(id)).collect();
-        for listed in list {
+        for listed in list.into_iter().filter(|listed| told.get(&listed.id) != Some(&false)) {
             if let Some(&shard) = self.shard_of.get(&listed.id) {
                 let look = blind || matches!(listed.state, State::Running | State::Paused);
                 let signal = Signal::Check { name: listed.name, look };
@@ -100,11 +113,22 @@ impl Registry {
                 _ if first => Origin::Found,
                 _ => Origin::Started,
             };
-            let Listed { id, name, state, labels } = listed;
+            let Listed { id, name, state, labels, .. } = listed;
             let container = Container { id, name, state, labels, ..Container::default() };
             orders.extend(self.follow(container, origin));
         }
         orders
+    }
+
+    fn follow_told(&mut self, event: DockerEvent, origin: Origin) -> Option<Order> {
+        self.note_told(&event.id, true);
+        self.follow(described(event), origin)
+    }
+
+    fn note_told(&mut self, id: &str, is_there: bool) {
+        if let Some(told) = &mut self.told {
+            told.insert(id.to_owned(), is_there);
+        }
     }
 
     fn follow(&mut self, container: Container, origin: Origin) -> Option<Order> {
@@ -215,6 +239,21 @@ mod tests {
         assert_eq!(short(&order), "follow b Started");
         assert!(registry.event(event("z", Action::Die { exit_code: Some(1) })).is_none());
         assert!(!registry.is_empty());
+    }
+
+    /// A list that was taken before what events told meanwhile.
+    #[test]
+    fn events_are_newer_than_the_list_that_was_waited_for() {
+        let mut registry = Registry::new(1, None);
+        registry.event(event("old", Action::Create));
+        registry.asks_for_list();
+        registry.event(event("new", Action::Create));
+        assert_eq!(short(&registry.event(event("old", Action::Destroy)).unwrap()), "old Destroyed");
+        let list = || vec![listed("old", State::Exited)];
+        assert_eq!(all(&registry.reconcile(list(), true)), [] as [String; 0]);
+        // The next one knows.
+        registry.asks_for_list();
+        assert_eq!(all(&registry.reconcile(vec![], false)), ["new Destroyed"]);
     }
 
     #[test]

@@ -7,13 +7,14 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::fleet::Fleet;
 use super::webhooks::{Posting, Webhooks};
 use crate::admin::metrics::RouteSnapshot;
 use crate::admin::ready::{LinkState, RouteState};
+use crate::docker::Source;
 use crate::metrics::RouteTotals;
 use crate::route::json::Account;
 use crate::shard::command::{Closing, Command, Rest};
@@ -36,6 +37,8 @@ pub struct Routes {
     /// What a route that is removed may take to deliver what it holds.
     patience: Duration,
     entries: Mutex<Vec<Entry>>,
+    /// Whether one of them wants events.
+    wishes: watch::Sender<bool>,
 }
 
 struct Entry {
@@ -57,7 +60,22 @@ impl Routes {
             leaving: false,
         });
         let entries = Mutex::new(entries.collect());
-        Routes { fleet, webhooks, patience, entries }
+        let wishes = watch::Sender::new(false);
+        let routes = Routes { fleet, webhooks, patience, entries, wishes };
+        routes.tell_wishes(&routes.entries());
+        routes
+    }
+
+    /// Whether a route wants events, and when that changes.
+    pub(super) fn wishes(&self) -> watch::Receiver<bool> {
+        self.wishes.subscribe()
+    }
+
+    fn tell_wishes(&self, entries: &[Entry]) {
+        let wants =
+            |entry: &Entry| !entry.leaving && entry.route.selection.takes_source(Source::Events);
+        let wanted = entries.iter().any(wants);
+        self.wishes.send_if_modified(|before| std::mem::replace(before, wanted) != wanted);
     }
 
     /// Never held across an await.
@@ -101,7 +119,9 @@ impl Routes {
             tracing::info!("route {} added", route.display);
         }
         let entry = Entry { route: Arc::clone(&route), purpose, posting, leaving: false };
-        self.entries().push(entry);
+        let mut entries = self.entries();
+        entries.push(entry);
+        self.tell_wishes(&entries);
         route
     }
 
@@ -116,7 +136,9 @@ impl Routes {
                 Purpose::Receiver => Rest::Deliver(self.patience),
                 Purpose::Viewer => Rest::Discard,
             };
-            (rest, entry.posting.clone())
+            let posting = entry.posting.clone();
+            self.tell_wishes(&entries);
+            (rest, posting)
         };
         let (done, mut all_done) = mpsc::channel::<Infallible>(1);
         let (routes, leaving) = (Arc::clone(self), Arc::clone(route));
@@ -212,7 +234,7 @@ fn state(route: &Route) -> RouteState {
     let link = match (&trouble, &route.delivery) {
         (Some(_), _) => LinkState::Down,
         // Its connection is closed when it was idle for a while.
-        (None, Delivery::Webhook(_)) => LinkState::Connected,
+        (None, Delivery::Webhook(_) | Delivery::Batch(_)) => LinkState::Connected,
         (None, _) if connected => LinkState::Connected,
         (None, _) => LinkState::Connecting,
     };

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch as watch_channel;
 
 use super::book::{self, Book, Found};
 use super::build::{self, DaemonAddress};
@@ -26,6 +27,7 @@ use crate::io::pool::Pool;
 use crate::io::{self, Driver};
 use crate::shard::command::Command;
 use crate::shard::lane::Route;
+use crate::shard::positions::Positions;
 use crate::transport::daemon::Daemon;
 use crate::transport::terminal;
 
@@ -113,8 +115,9 @@ struct Parts {
 /// Serves until the end; returns the exit code.
 async fn serve(settings: Settings, parts: Parts) -> u8 {
     let Parts { found, daemon, routes, state, driver } = parts;
-    let positions = state.as_ref().map(|state| &state.positions);
-    let fleet = Arc::new(Fleet::start(&settings, &daemon, &routes, positions, driver));
+    let positions = state.as_ref().map(|state| Arc::clone(&state.positions));
+    let fleet = Fleet::start(&settings, &daemon, &routes, positions.as_ref(), driver);
+    let fleet = Arc::new(fleet);
     let keeper = match state.map(Keeper::start).transpose() {
         Ok(keeper) => keeper,
         Err(error) => {
@@ -150,7 +153,8 @@ async fn serve(settings: Settings, parts: Parts) -> u8 {
         }
     }
     let mut registry = Registry::new(settings.shards, own_container(&settings));
-    let mut dispatch = Dispatcher { fleet: &fleet, daemon: &daemon_state };
+    let wishes = routes.wishes();
+    let mut dispatch = Dispatcher { fleet: &fleet, daemon: &daemon_state, wishes, positions };
     let asked = settings.docker.api_version.clone();
     let reason = tokio::select! {
         () = watch::watch(client(&daemon), asked, &mut registry, &mut dispatch) => {
@@ -202,6 +206,8 @@ async fn end() -> String {
 struct Dispatcher<'a> {
     fleet: &'a Fleet,
     daemon: &'a DaemonState,
+    wishes: watch_channel::Receiver<bool>,
+    positions: Option<Arc<Positions>>,
 }
 
 impl Dispatch for Dispatcher<'_> {
@@ -219,6 +225,14 @@ impl Dispatch for Dispatcher<'_> {
 
     fn connected(&mut self, connected: bool) {
         self.daemon.set(connected);
+    }
+
+    fn wishes(&self) -> watch_channel::Receiver<bool> {
+        self.wishes.clone()
+    }
+
+    fn positions(&self) -> Option<&Positions> {
+        self.positions.as_deref()
     }
 }
 

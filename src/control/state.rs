@@ -7,7 +7,7 @@
 //! to the disk, so that a power cut may take places back to where it was.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use std::task::Wake;
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::store;
 use crate::shard::intake::nanos;
 use crate::shard::positions::{Due, Positions};
 use crate::spool::lock::{self, private};
@@ -174,17 +175,7 @@ struct Files {
 impl Disk for Files {
     fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
         let path = self.folder.join(FILE);
-        let new = path.with_extension("new");
-        // It has lines of containers in it. Whatever lies there is not ours.
-        let _ = fs::remove_file(&new);
-        let write = || {
-            let mut file = private().write(true).create_new(true).open(&new)?;
-            file.write_all(bytes)?;
-            file.sync_data()?;
-            fs::rename(&new, &path)
-        };
-        // What there is of it is of no use, and in the way where the disk is full.
-        write().inspect_err(|_| _ = fs::remove_file(&new))
+        store::replace(&path, &path.with_extension("new"), bytes)
     }
 
     fn write_journal(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {

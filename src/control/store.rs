@@ -3,12 +3,12 @@
 //! Touches that directory alone. A file is there whole or not at all, whenever the machine stops:
 //! it is written beside and renamed. Everything here may wait for a disk.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::route::json::Definition;
+use crate::spool::lock::private;
 
 /// The longest file that is read.
 const FILE_MAX: u64 = 1024 * 1024;
@@ -89,27 +89,14 @@ impl Store {
     pub(super) fn save(&self, route: &Definition) -> io::Result<PathBuf> {
         let path = self.path(&route.id);
         let unfinished = self.dir.join(format!(".{}{UNFINISHED}", route.id));
-        let written = self.write(&unfinished, &path, route.to_json().as_bytes());
-        if written.is_err() {
-            let _ = fs::remove_file(&unfinished);
-        }
-        written.map(|()| path)
+        replace(&path, &unfinished, route.to_json().as_bytes())?;
+        self.sync()?;
+        Ok(path)
     }
 
     /// Where [`Store::save`] keeps the route `id`.
     pub(super) fn path(&self, id: &str) -> PathBuf {
         self.dir.join(format!("{id}.json"))
-    }
-
-    fn write(&self, unfinished: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        // Whatever lies there is not ours: a link could lead anywhere.
-        let _ = fs::remove_file(unfinished);
-        let mut file = options.write(true).create_new(true).mode(0o600).open(unfinished)?;
-        file.write_all(text)?;
-        file.sync_all()?;
-        fs::rename(unfinished, path)?;
-        self.sync()
     }
 
     /// Forgets what is kept in `path`; that it is gone already is fine.
@@ -124,6 +111,21 @@ impl Store {
     fn sync(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
     }
+}
+
+/// Replaces the file at `path`, of which nobody else reads anything: it has all of `bytes`, or is
+/// what it was. They are written to `unfinished` first, in the same folder.
+pub(super) fn replace(path: &Path, unfinished: &Path, bytes: &[u8]) -> io::Result<()> {
+    // Whatever lies there is not ours: a link could lead anywhere.
+    let _ = fs::remove_file(unfinished);
+    let write = || {
+        let mut file = private().write(true).create_new(true).open(unfinished)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(unfinished, path)
+    };
+    // What there is of it is of no use, and in the way where the disk is full.
+    write().inspect_err(|_| _ = fs::remove_file(unfinished))
 }
 
 fn read(path: &Path) -> Result<Definition, String> {

@@ -2,14 +2,18 @@
 //!
 //! Pure: bytes in, events out. Both forms are read: `status`, `id` and `from` beside the rest
 //! (until API 1.51) and `Action` and `Actor` alone (since 1.52), and Podman's names.
+//! [`parse_event`] reads what containers are followed by, [`parse_happening`] what routes are told.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use memchr::memchr;
 use serde::Deserialize;
 
-use crate::docker::inspect::{JsonError, JsonMap, filled, some_id, without_slash};
+use crate::docker::inspect::{
+    Container, JsonError, JsonMap, Listed, filled, some_id, without_slash,
+};
+use crate::docker::time::rfc3339_nanos;
 
 /// Longest event in bytes. Labels make an event long; the daemon bounds them far below.
 pub const EVENT_MAX: usize = 1024 * 1024;
@@ -145,9 +149,17 @@ struct RawEvent {
     health: Option<String>,
     status: Option<String>,
     id: Option<String>,
+    from: Option<String>,
     time: Option<i64>,
     #[serde(rename = "timeNano")]
     time_nano: Option<i64>,
+}
+
+impl RawEvent {
+    fn nanos(&self) -> u64 {
+        let seconds = || self.time.unwrap_or_default().saturating_mul(1_000_000_000);
+        u64::try_from(self.time_nano.unwrap_or_else(seconds)).unwrap_or_default()
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -157,6 +169,9 @@ struct RawActor {
     #[serde(rename = "Attributes")]
     attributes: JsonMap,
 }
+
+/// The type of what happens to containers.
+const CONTAINER: &str = "container";
 
 /// The attributes that an event adds to the labels: Docker's, then Podman's own.
 const ATTRIBUTES: [&str; 9] = [
@@ -177,20 +192,19 @@ const ATTRIBUTES: [&str; 9] = [
 /// If it is not JSON of the documented shape, or a container's event has no id.
 pub fn parse_event(line: &[u8]) -> Result<Option<DockerEvent>, JsonError> {
     let raw: RawEvent = serde_json::from_slice(line)?;
-    if raw.kind.as_deref().is_some_and(|kind| kind != "container") {
+    if raw.kind.as_deref().is_some_and(|kind| kind != CONTAINER) {
         return Ok(None);
     }
+    let time_nanos = raw.nanos();
     let actor = raw.actor.unwrap_or_default();
     let mut labels = filled(actor.attributes);
     let verb = raw.action.or(raw.status).unwrap_or_default();
     let action = action(&verb, raw.health.as_deref(), &labels);
     let name = labels.get("name").map(|name| without_slash(name)).unwrap_or_default();
     labels.retain(|key, _| !ATTRIBUTES.contains(&key.as_str()));
-    let seconds = || raw.time.unwrap_or_default().saturating_mul(1_000_000_000);
-    let nanos = raw.time_nano.unwrap_or_else(seconds);
     Ok(Some(DockerEvent {
         id: some_id(actor.id.filter(|id| !id.is_empty()).or(raw.id))?,
-        time_nanos: u64::try_from(nanos).unwrap_or_default(),
+        time_nanos,
         action,
         name,
         labels,
@@ -222,6 +236,150 @@ fn action(verb: &str, health: Option<&str>, attributes: &BTreeMap<String, String
             }
             _ => Action::Other,
         },
+    }
+}
+
+/// Anything that the daemon tells of, as a line of the source `events`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Happening {
+    /// When, in nanoseconds since 1970 by the daemon's clock; 0 where it does not say.
+    pub time_nanos: u64,
+    /// To what: `container`, `image`, `network`, `volume`, `daemon`, `plugin`, `node`, `service`,
+    /// `secret`, `config`.
+    pub kind: String,
+    /// What, as Docker says it, Podman's words turned into Docker's: `die`, `health_status:
+    /// unhealthy`, `exec_start: /bin/sh` …
+    pub action: String,
+    /// The full id, or what identifies it else.
+    pub id: String,
+    /// Its name without a leading slash; empty where the daemon does not say.
+    pub name: String,
+    /// The container's image; empty for anything else.
+    pub image: String,
+    /// Of `die` alone, if the daemon says it.
+    pub exit_code: Option<i64>,
+    /// The signal's number, as the daemon says it; of `kill` alone.
+    pub signal: Option<String>,
+    /// Everything else that the daemon says of it, a container's labels too.
+    pub attributes: BTreeMap<String, String>,
+    /// The daemon did not tell of it: a list of its containers did.
+    pub reconciled: bool,
+}
+
+/// Parses one line of the event stream, whatever it is about.
+///
+/// # Errors
+/// If it is not JSON of the documented shape, or a container's event has no id.
+pub fn parse_happening(line: &[u8]) -> Result<Happening, JsonError> {
+    let raw: RawEvent = serde_json::from_slice(line)?;
+    let time_nanos = raw.nanos();
+    let kind = raw.kind.unwrap_or_else(|| CONTAINER.to_owned());
+    let is_container = kind == CONTAINER;
+    let actor = raw.actor.unwrap_or_default();
+    let mut attributes = filled(actor.attributes);
+    let verb = raw.action.or(raw.status).unwrap_or_default();
+    let verb = if is_container { as_docker(verb, raw.health.as_deref()) } else { verb };
+    let exit_code = (is_container && verb == "die")
+        .then(|| {
+            let podman = attributes.remove("containerExitCode");
+            attributes.remove("exitCode").or(podman).and_then(|code| code.parse().ok())
+        })
+        .flatten();
+    let signal = (is_container && verb == "kill").then(|| attributes.remove("signal")).flatten();
+    let id = actor.id.filter(|id| !id.is_empty()).or(raw.id);
+    let image = is_container.then(|| attributes.remove("image").or(raw.from)).flatten();
+    let name = attributes.remove("name").map(|name| without_slash(&name));
+    Ok(Happening {
+        time_nanos,
+        id: if is_container { some_id(id)? } else { id.unwrap_or_default() },
+        kind,
+        action: verb,
+        name: name.unwrap_or_default(),
+        image: image.unwrap_or_default(),
+        exit_code,
+        signal,
+        attributes,
+        reconciled: false,
+    })
+}
+
+/// What Docker calls what Podman says of a container.
+fn as_docker(verb: String, health: Option<&str>) -> String {
+    match (&*verb, health) {
+        ("died", _) => "die".to_owned(),
+        ("remove", _) => "destroy".to_owned(),
+        ("health_status", Some(health)) => format!("health_status: {health}"),
+        _ => verb,
+    }
+}
+
+impl Happening {
+    /// What a list taken at this time tells of a container, where its event did not come.
+    pub fn reconciled(action: &str, listed: &Listed, time_nanos: u64) -> Happening {
+        Happening {
+            time_nanos,
+            kind: CONTAINER.to_owned(),
+            action: action.to_owned(),
+            id: listed.id.clone(),
+            name: listed.name.clone(),
+            image: listed.image.clone(),
+            exit_code: listed.exit_code.filter(|_| action == "die"),
+            signal: None,
+            attributes: listed.labels.clone(),
+            reconciled: true,
+        }
+    }
+
+    /// Whether it happened to a container.
+    pub fn is_of_container(&self) -> bool {
+        self.kind == CONTAINER
+    }
+
+    /// What it happened to, as sinks and filters see it: a container as far as the event tells.
+    /// Anything else has its name, or its type where it has none, in the place of a container's.
+    pub fn subject(&self) -> Container {
+        let mut labels = self.attributes.clone();
+        labels.retain(|key, _| self.is_of_container() && !ATTRIBUTES.contains(&key.as_str()));
+        let name = if self.name.is_empty() { &self.kind } else { &self.name };
+        // What Docker calls the host of a container unless it is told otherwise.
+        let hostname = self.id.get(..12).filter(|_| self.is_of_container()).unwrap_or_default();
+        Container {
+            id: self.id.clone(),
+            name: name.clone(),
+            image: self.image.clone(),
+            hostname: hostname.to_owned(),
+            labels,
+            ..Container::default()
+        }
+    }
+
+    /// One JSON object without a newline, its members in this order: see the README's "Stats and
+    /// events".
+    pub fn line(&self) -> String {
+        let text = |text: &str| serde_json::Value::from(text).to_string();
+        // Writing to a string does not fail.
+        let mut line = format!(
+            "{{\"time\":\"{}\",\"type\":{},\"action\":{},\"id\":{},\"name\":{},\"image\":{}",
+            rfc3339_nanos(self.time_nanos),
+            text(&self.kind),
+            text(&self.action),
+            text(&self.id),
+            text(&self.name),
+            text(&self.image),
+        );
+        if let Some(code) = self.exit_code {
+            let _ = write!(line, ",\"exit_code\":{code}");
+        }
+        if let Some(signal) = &self.signal {
+            let _ = write!(line, ",\"signal\":{}", text(signal));
+        }
+        if self.reconciled {
+            line.push_str(",\"reconciled\":true");
+        }
+        let rest =
+            self.attributes.iter().map(|(key, value)| format!("{}:{}", text(key), text(value)));
+        let _ = write!(line, ",\"attributes\":{{{}}}}}", rest.collect::<Vec<_>>().join(","));
+        line
     }
 }
 
@@ -323,6 +481,106 @@ mod tests {
         assert!(matches!(parse_event(b"[1]"), Err(JsonError::Shape { .. })));
         let early = json!({"id": ID, "time": -1, "Actor": {"Attributes": null}});
         assert_eq!(parsed(&early).time_nanos, 0);
+    }
+
+    fn happening(event: &Value) -> Happening {
+        parse_happening(event.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_line_tells_what_happened_in_this_order() {
+        let mut new = event("die", &[("exitCode", "3"), ("execID", "7")]);
+        let head = format!(
+            "{{\"time\":\"2024-05-06T07:08:09.123456789Z\",\"type\":\"container\",\
+             \"action\":\"die\",\"id\":\"{ID}\",\"name\":\"web\",\"image\":\"alpine\","
+        );
+        let rest = "\"attributes\":{\"com.example\":\"x\",\"execID\":\"7\"}}";
+        let expected = format!("{head}\"exit_code\":3,{rest}");
+        assert_eq!(happening(&new).line(), expected);
+        new["status"] = "die".into();
+        new["id"] = ID.into();
+        new["from"] = "alpine".into();
+        assert_eq!(happening(&new).line(), expected);
+        let mut oldest =
+            json!({"status": "die", "id": ID, "from": "alpine", "time": 1_714_979_289});
+        oldest["Actor"] = json!({"Attributes": {"exitCode": "x", "name": "/a\"b"}});
+        let line = happening(&oldest).line();
+        assert!(
+            line.contains("\"name\":\"a\\\"b\",\"image\":\"alpine\",\"attributes\":{}}"),
+            "{line}"
+        );
+        let kill = happening(&event("kill", &[("signal", "15")])).line();
+        assert!(kill.contains(",\"signal\":\"15\",\"attributes\":{"), "{kill}");
+        // Of anything else, these are what they are.
+        let exec = happening(&event("exec_die", &[("exitCode", "1")]));
+        assert_eq!((exec.exit_code, &*exec.attributes["exitCode"]), (None, "1"));
+    }
+
+    #[test]
+    fn podman_says_the_same_in_other_words() {
+        let mut podman = event("health_status", &[]);
+        podman["HealthStatus"] = "unhealthy".into();
+        assert_eq!(happening(&podman).action, "health_status: unhealthy");
+        let died = happening(&event("died", &[("containerExitCode", "0")]));
+        assert_eq!((&*died.action, died.exit_code), ("die", Some(0)));
+        assert_eq!(happening(&event("remove", &[])).action, "destroy");
+        let image = json!({"Type": "image", "Action": "remove", "Actor": {"ID": "nginx:1"}});
+        assert_eq!(happening(&image).action, "remove");
+    }
+
+    #[test]
+    fn other_things_than_containers() {
+        let attributes = json!({"container": ID, "name": "bridge", "type": "bridge"});
+        let network = happening(&json!({
+            "Type": "network", "Action": "connect", "timeNano": 1,
+            "Actor": {"ID": "9b1e", "Attributes": attributes},
+        }));
+        let expected = format!(
+            "{{\"time\":\"1970-01-01T00:00:00.000000001Z\",\"type\":\"network\",\
+             \"action\":\"connect\",\"id\":\"9b1e\",\"name\":\"bridge\",\"image\":\"\",\
+             \"attributes\":{{\"container\":\"{ID}\",\"type\":\"bridge\"}}}}"
+        );
+        assert_eq!(network.line(), expected);
+        assert!(!network.is_of_container() && network.subject().labels.is_empty());
+        assert_eq!(network.subject().name, "bridge");
+        let daemon = happening(&json!({"Type": "daemon", "Action": "reload", "Actor": null}));
+        assert_eq!((&*daemon.subject().name, &*daemon.id), ("daemon", ""));
+        assert_eq!(parse_happening(br#"{"Type":"container"}"#), Err(JsonError::NoId));
+        let subject = happening(&event("die", &[("exitCode", "1")])).subject();
+        let known = parsed(&event("die", &[("exitCode", "1")]));
+        assert_eq!((subject.labels, subject.hostname), (known.labels, ID[..12].to_owned()));
+    }
+
+    #[test]
+    fn what_a_list_tells_is_marked() {
+        let listed = Listed {
+            id: ID.into(),
+            name: "web".into(),
+            exit_code: Some(137),
+            labels: [("a".to_owned(), "b".to_owned())].into(),
+            ..Listed::default()
+        };
+        let die = Happening::reconciled("die", &listed, 5).line();
+        let rest =
+            ",\"image\":\"\",\"exit_code\":137,\"reconciled\":true,\"attributes\":{\"a\":\"b\"}}";
+        assert!(die.ends_with(rest), "{die}");
+        assert_eq!(Happening::reconciled("start", &listed, 5).exit_code, None);
+    }
+
+    proptest! {
+        /// No label can pass for one of the members that stand before it.
+        #[test]
+        fn a_line_is_json_whatever_the_labels_say(
+            labels in prop::collection::btree_map(any::<String>(), any::<String>(), 0..5),
+        ) {
+            let mut told = happening(&event("die", &[("exitCode", "0")]));
+            told.attributes = labels.clone();
+            let line = told.line();
+            prop_assert!(!line.contains('\n'));
+            let value: Value = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(&value["attributes"], &json!(labels));
+            prop_assert_eq!(&value["exit_code"], &json!(0));
+        }
     }
 
     fn lines_of(pieces: &[&[u8]]) -> Result<Vec<Vec<u8>>, EventTooLong> {

@@ -33,6 +33,10 @@ pub struct Container {
     pub tty: bool,
     /// `HostConfig.LogConfig.Type`, e.g. `json-file`; empty where the daemon does not say.
     pub log_driver: String,
+    /// What its log has at least once the daemon has thrown the oldest of it away, in bytes, by
+    /// `HostConfig.LogConfig.Config`: all its files but one. `None` where it is never thrown away,
+    /// or nobody knows.
+    pub log_full: Option<u64>,
     /// `HostConfig.AutoRemove` (`--rm`).
     pub auto_remove: bool,
     /// `State.Pid`; 0 while it does not run.
@@ -73,6 +77,11 @@ impl Container {
         self.id.get(..12).unwrap_or(&self.id)
     }
 
+    /// Whether a run of it has begun and not ended; it may be paused.
+    pub fn is_running(&self) -> bool {
+        matches!(self.state, State::Running | State::Paused)
+    }
+
     /// The container as templates see it: the daemon's answer under the current name. Without the
     /// answer, as much of it as is known here.
     pub fn document(&self) -> Value {
@@ -106,6 +115,10 @@ pub struct Listed {
     pub state: State,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// The image, as the list shows it.
+    pub image: String,
+    /// Of one that has ended: its exit code, if the daemon says it.
+    pub exit_code: Option<i64>,
 }
 
 /// Why an answer of the daemon could not be read. It shows the place, never the content, which
@@ -198,6 +211,33 @@ struct RawHostConfig {
 #[serde(rename_all = "PascalCase")]
 struct RawLogConfig {
     r#type: Option<String>,
+    config: Option<Value>,
+}
+
+impl RawLogConfig {
+    /// See [`Container::log_full`]; the defaults are those of the drivers `json-file` and `local`.
+    fn full(&self) -> Option<u64> {
+        let option = |name| self.config.as_ref()?.get(name)?.as_str();
+        let (size, files) = match self.r#type.as_deref() {
+            Some("json-file") => (None, 1),
+            Some("local") => (Some(20_000_000), 5),
+            _ => return None,
+        };
+        let size = option("max-size").and_then(decimal_size).or(size).filter(|size| *size > 0)?;
+        let files = option("max-file").and_then(|text| text.parse().ok()).unwrap_or(files);
+        Some(size.saturating_mul(u64::saturating_sub(files, 1)))
+    }
+}
+
+/// A size as the daemon's log drivers read it: `10m` is ten million bytes.
+fn decimal_size(text: &str) -> Option<u64> {
+    let text = text.trim().to_ascii_lowercase();
+    let text = text.strip_suffix('b').unwrap_or(&text);
+    let unit = text.chars().next_back().and_then(|unit| "kmgtp".find(unit));
+    let digits = if unit.is_some() { &text[..text.len() - 1] } else { text };
+    let number: f64 = digits.trim().parse().ok()?;
+    let size = number * 1000f64.powi(unit.map_or(0, |unit| unit as i32 + 1));
+    (size.is_finite() && size >= 0.0).then_some(size as u64)
 }
 
 #[derive(Default, Deserialize)]
@@ -222,6 +262,7 @@ struct RawListed {
     state: Option<String>,
     status: Option<String>,
     labels: JsonMap,
+    image: Option<String>,
 }
 
 /// Parses the answer to `GET /containers/{id}/json`.
@@ -242,6 +283,7 @@ pub fn parse_inspect(json: &[u8]) -> Result<Container, JsonError> {
         labels: filled(config.labels),
         env: config.env.unwrap_or_default(),
         tty: config.tty.unwrap_or_default(),
+        log_full: host_config.log_config.as_ref().and_then(RawLogConfig::full),
         log_driver: host_config.log_config.and_then(|log| log.r#type).unwrap_or_default(),
         auto_remove: host_config.auto_remove.unwrap_or_default(),
         pid: state.pid.and_then(|pid| u64::try_from(pid).ok()).unwrap_or_default(),
@@ -279,6 +321,7 @@ impl RawListed {
         let name = own.or(names.first()).map(|name| without_slash(name));
         let state = self.state.as_deref().and_then(state_of);
         let up = |status: &String| status.is_empty() || status.starts_with("Up");
+        let exit_code = self.status.as_deref().and_then(exit_code);
         Ok(Listed {
             id: some_id(self.id)?,
             name: name.unwrap_or_default(),
@@ -287,8 +330,15 @@ impl RawListed {
                 _ => State::Running,
             }),
             labels: filled(self.labels),
+            image: self.image.unwrap_or_default(),
+            exit_code,
         })
     }
+}
+
+/// The code in a status for people: `Exited (137) 2 minutes ago`.
+fn exit_code(status: &str) -> Option<i64> {
+    status.strip_prefix("Exited (")?.split_once(')')?.0.parse().ok()
 }
 
 impl RawState {
@@ -372,6 +422,13 @@ pub fn ignored(container: &Container, follow: &FollowSettings) -> Option<Ignored
     (!followed && !driver.is_empty()).then(|| Ignored::LogDriver(driver.clone()))
 }
 
+/// Whether the container's maker or the settings want nothing at all of it, whatever its output is:
+/// of the reasons of [`ignored`] the first two.
+pub fn is_unwanted(container: &Container, follow: &FollowSettings) -> bool {
+    let env = container.env.iter().any(|variable| asks_to_be_ignored(variable));
+    env || follow.exclude_labels.iter().any(|entry| excludes(entry, container).is_some())
+}
+
 fn asks_to_be_ignored(variable: &str) -> bool {
     let value = variable.strip_prefix("LOGSPOUT=");
     value.is_some_and(|value| value.eq_ignore_ascii_case("ignore"))
@@ -428,6 +485,7 @@ mod tests {
             env: vec!["A=b".into(), "C=".into()],
             tty: true,
             log_driver: "json-file".into(),
+            log_full: None,
             auto_remove: true,
             pid: 4242,
             state: State::Running,
@@ -509,9 +567,10 @@ mod tests {
     #[test]
     fn a_list() {
         let list = json!([
-            {"Id": "a", "Names": ["/db/alias", "/web"], "State": "paused", "Labels": {"k": "v"}},
+            {"Id": "a", "Names": ["/db/alias", "/web"], "State": "paused", "Labels": {"k": "v"},
+                "Image": "nginx"},
             {"Id": "b", "Names": ["db"], "State": "dead", "Labels": null},
-            {"Id": "c", "Names": null, "State": "new", "Status": "Exited (0) 2 days ago"},
+            {"Id": "c", "Names": null, "State": "new", "Status": "Exited (137) 2 days ago"},
             {"Id": "d", "Names": ["/x/y"], "Status": "Up 2 days"},
             {"Id": "e"},
         ]);
@@ -520,11 +579,13 @@ mod tests {
             name: name.into(),
             state,
             labels: labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+            ..Listed::default()
         };
+        let ended = Listed { exit_code: Some(137), ..listed("c", "", State::Exited, &[]) };
         let expect = [
-            listed("a", "web", State::Paused, &[("k", "v")]),
+            Listed { image: "nginx".into(), ..listed("a", "web", State::Paused, &[("k", "v")]) },
             listed("b", "db", State::Gone, &[]),
-            listed("c", "", State::Exited, &[]),
+            ended,
             listed("d", "x/y", State::Running, &[]),
             listed("e", "", State::Running, &[]),
         ];
@@ -624,6 +685,26 @@ mod tests {
             }
             let _ = parse_inspect(json.get(..cut).unwrap_or(&json));
             let _ = parse_list(&json);
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_rotated_is_so_full() {
+        let full = |driver: &str, config: Value| {
+            let log = json!({"Type": driver, "Config": config});
+            inspect(&json!({"Id": ID, "HostConfig": {"LogConfig": log}})).log_full
+        };
+        assert_eq!(full("json-file", json!({})), None, "it grows for ever");
+        assert_eq!(full("json-file", json!({"max-size": "-1"})), None);
+        assert_eq!(full("json-file", json!({"max-size": "10m"})), Some(0), "one file");
+        let three = json!({"max-size": "10m", "max-file": "3"});
+        assert_eq!(full("json-file", three.clone()), Some(20_000_000));
+        assert_eq!(full("local", json!(null)), Some(80_000_000));
+        assert_eq!(full("local", json!({"max-size": "1.5KB", "max-file": "2"})), Some(1500));
+        assert_eq!(full("journald", three), None);
+        assert_eq!(full("json-file", json!({"max-size": 5, "max-file": "x"})), None);
+        for (text, size) in [("100", Some(100)), ("2 g", Some(2_000_000_000)), ("k", None)] {
+            assert_eq!(decimal_size(text), size, "{text}");
         }
     }
 }

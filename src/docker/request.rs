@@ -2,7 +2,7 @@
 //!
 //! Pure: writes bytes, never sends them. Engine API reference: `GET /_ping`,
 //! `GET /containers/json`, `GET /containers/{id}/json`, `GET /events`,
-//! `POST /containers/{id}/attach`, `GET /containers/{id}/logs`.
+//! `POST /containers/{id}/attach`, `GET /containers/{id}/logs`, `GET /containers/{id}/stats`.
 
 use std::fmt;
 
@@ -98,6 +98,15 @@ pub struct LogsQuery {
     pub follow: bool,
 }
 
+/// Whose events are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of containers.
+    Containers,
+    /// Those of whatever has any.
+    All,
+}
+
 impl Api {
     /// For the daemon at `endpoint`.
     pub fn new(endpoint: &Endpoint, version: Option<Version>) -> Api {
@@ -121,14 +130,21 @@ impl Api {
         self.get(&format!("/containers/{}/json", Encoded(id)))
     }
 
-    /// `GET /events` of containers, those since `since` (nanoseconds since 1970, inclusive) that
-    /// the daemon still has first. With `until` the answer ends there. The filter names the
-    /// type alone: with `health_status` or `exec_*` among them, the daemon takes event names for
-    /// prefixes.
-    pub fn events(&self, since: Option<u64>, until: Option<u64>) -> Vec<u8> {
-        let filters = Encoded(r#"{"type":["container"]}"#);
+    /// `GET /events`, those since `since` (nanoseconds since 1970, inclusive) that the daemon still
+    /// has first. With `until` the answer ends there. The filter names the type alone: with
+    /// `health_status` or `exec_*` among them, the daemon takes event names for prefixes.
+    pub fn events(&self, scope: Scope, since: Option<u64>, until: Option<u64>) -> Vec<u8> {
+        let types = match scope {
+            Scope::Containers => r#"{"type":["container"]}"#,
+            Scope::All => "{}",
+        };
         let (since, until) = (time("since", since), time("until", until));
-        self.get(&format!("/events?filters={filters}{since}{until}"))
+        self.get(&format!("/events?filters={}{since}{until}", Encoded(types)))
+    }
+
+    /// `GET /containers/{id}/stats`: a sample a second, each a JSON object on a line of its own.
+    pub fn stats(&self, id: &str) -> Vec<u8> {
+        self.get(&format!("/containers/{}/stats?stream=1", Encoded(id)))
     }
 
     /// `POST /containers/{id}/attach`: both sources from now on, no input. The daemon answers 101
@@ -228,11 +244,11 @@ mod tests {
             (v41.inspect(id), "GET /v1.41/containers/3edafbdfe8db/json"),
             (api(None).inspect(id), "GET /containers/3edafbdfe8db/json"),
             (
-                v41.events(None, None),
+                v41.events(Scope::Containers, None, None),
                 "GET /v1.41/events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D",
             ),
             (
-                v41.events(Some(1_000_000_000), Some(2_000_000_005)),
+                v41.events(Scope::Containers, Some(1_000_000_000), Some(2_000_000_005)),
                 "GET /v1.41/events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D\
                  &since=1.000000000&until=2.000000005",
             ),
@@ -280,7 +296,8 @@ mod tests {
             api.ping(),
             api.list(),
             api.inspect("x"),
-            api.events(None, None),
+            api.events(Scope::All, None, None),
+            api.stats("x"),
             api.logs("x", &LogsQuery::default()),
         ] {
             has(request, "Connection: close");

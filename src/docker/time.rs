@@ -3,6 +3,10 @@
 //!
 //! Pure: text in, numbers since 1970 out. [`rfc3339_fixed`] runs once per line of a backlog.
 
+use std::time::UNIX_EPOCH;
+
+use crate::stamp::Stamp;
+
 const NANOS: u64 = 1_000_000_000;
 
 /// Length of the layout that [`rfc3339_fixed`] reads: `2024-05-06T07:08:09.123456789Z`.
@@ -85,6 +89,14 @@ pub fn imf_fixdate(text: &[u8]) -> Option<u64> {
 /// `sec.nnnnnnnnn`. (A shorter fraction would be padded on the right by the daemon.)
 pub fn seconds_dot_nanos(nanos: u64) -> String {
     format!("{}.{:09}", nanos / NANOS, nanos % NANOS)
+}
+
+/// RFC 3339 in UTC with nine digits behind the point, as the daemon writes times itself.
+pub fn rfc3339_nanos(nanos: u64) -> String {
+    let mut stamp = Stamp::new(UNIX_EPOCH);
+    stamp.set_nanos(nanos);
+    let seconds = String::from_utf8_lossy(stamp.rfc3339());
+    format!("{}.{:09}Z", seconds.trim_end_matches('Z'), nanos % NANOS)
 }
 
 /// `digits` as a number; `None` if there are none, other bytes, or more than fit.

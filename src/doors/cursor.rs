@@ -30,11 +30,29 @@ struct Pass {
     at_place: u64,
 }
 
+/// A time in which messages may be missing, because the log has been rotated past the last that
+/// was taken: from that one to the first that there is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotated {
+    /// The time of the message that was taken last.
+    pub from: u64,
+    /// That of the first new one.
+    pub to: u64,
+}
+
 /// Tells the messages of a `logs` pass that were taken before from the new ones.
 #[derive(Clone, Debug, Default)]
 pub struct Cursor {
     places: [Place; 2],
     passes: [Pass; 2],
+    /// Which source gave the message that was taken last, in the order of the log: where that is in
+    /// the log, all that was not taken is.
+    last: Option<Source>,
+    /// The running pass has not shown a new message.
+    looks: bool,
+    /// A source was moved back: what was taken last tells nothing in the next pass.
+    moved: bool,
+    rotated: Option<Rotated>,
 }
 
 impl Cursor {
@@ -45,7 +63,7 @@ impl Cursor {
 
     /// A cursor before the first message at or after `ts`.
     pub fn at(ts: u64) -> Cursor {
-        Cursor { places: [Place { ts, taken: 0 }; 2], passes: [Pass::default(); 2] }
+        Cursor { places: [Place { ts, taken: 0 }; 2], ..Cursor::default() }
     }
 
     /// Moves each source that is before `ts` to the first message at or after it.
@@ -55,10 +73,20 @@ impl Cursor {
         }
     }
 
-    /// The time of the latest message that was taken; `None` if none was.
-    pub fn latest(&self) -> Option<u64> {
-        let taken = self.places.iter().filter(|place| place.taken > 0);
-        taken.map(|place| place.ts).max()
+    /// Moves one source back to before the first message at or after `ts`: it is read once more.
+    pub fn go_back(&mut self, source: Source, ts: u64) {
+        self.places[source as usize] = Place { ts, taken: 0 };
+        self.moved = true;
+    }
+
+    /// Whether no message was taken.
+    pub fn is_before_all(&self) -> bool {
+        self.last.is_none()
+    }
+
+    /// No message before this time is missing.
+    pub fn begins(&self) -> u64 {
+        self.places[0].ts.min(self.places[1].ts)
     }
 
     /// What the next pass asks for as `since`: the place of the source that is furthest behind
@@ -71,6 +99,23 @@ impl Cursor {
     /// A pass from [`Cursor::since`] begins: its messages come in the daemon's order.
     pub fn begin_pass(&mut self) {
         self.passes = [Pass::default(); 2];
+        self.looks = !std::mem::take(&mut self.moved);
+    }
+
+    /// Whether this pass has begun behind what was taken before: the log has been rotated since.
+    /// Told once.
+    pub fn take_rotated(&mut self) -> Option<Rotated> {
+        self.rotated.take()
+    }
+
+    /// The pass shows its first new message: what was taken last was shown before it, unless it
+    /// is not in the log any more.
+    fn look_for_last(&mut self, to: u64) {
+        let Some(last) = self.last else { return };
+        let (place, pass) = (self.places[last as usize], self.passes[last as usize]);
+        if pass.at_place < place.taken {
+            self.rotated = Some(Rotated { from: place.ts, to });
+        }
     }
 
     /// Whether this message of the pass is new; it then counts as taken.
@@ -87,7 +132,12 @@ impl Cursor {
                 return false;
             }
             pass.beyond = true;
+            if std::mem::take(&mut self.looks) {
+                self.look_for_last(ts);
+            }
         }
+        self.last = Some(source);
+        let place = &mut self.places[source as usize];
         if ts != place.ts {
             *place = Place { ts, taken: 0 };
         }
@@ -119,7 +169,7 @@ mod tests {
     const ERR: Source = Source::Stderr;
 
     fn pass(cursor: &mut Cursor, log: &[(Source, u64)]) -> Vec<usize> {
-        let since = cursor.since(&Source::ALL).unwrap_or(0);
+        let since = cursor.since(&Source::OUTPUTS).unwrap_or(0);
         cursor.begin_pass();
         let shown = log.iter().enumerate().filter(|(_, (_, ts))| *ts >= since);
         let taken = shown.filter(|(_, (source, ts))| cursor.accept(*source, *ts));
@@ -152,15 +202,51 @@ mod tests {
         assert_eq!(cursor.since(&[OUT]), Some(4));
     }
 
+    /// What was taken last is in the log, or it was rotated.
+    #[test]
+    fn a_log_that_was_rotated_is_noticed() {
+        let log = [(OUT, 5), (ERR, 6), (OUT, 7), (OUT, 7), (OUT, 8), (ERR, 9)];
+        let from = |first: usize, taken: usize| {
+            let mut cursor = Cursor::new();
+            assert!(cursor.is_before_all());
+            pass(&mut cursor, &log[..taken]);
+            assert_eq!((cursor.take_rotated(), cursor.is_before_all()), (None, false));
+            pass(&mut cursor, &log[first..]);
+            let said = cursor.take_rotated();
+            assert_eq!(cursor.take_rotated(), None, "told once");
+            said.map(|Rotated { from, to }| (from, to))
+        };
+        assert_eq!(from(0, 2), None);
+        assert_eq!(from(1, 2), None, "what was taken last is the oldest");
+        assert_eq!(from(2, 2), Some((6, 7)));
+        assert_eq!(from(4, 2), Some((6, 8)));
+        assert_eq!(from(3, 4), Some((7, 8)), "one of two at that time is gone");
+        assert_eq!(from(5, 6), None, "nothing new");
+        // Where the other source came in between, that counts which came last.
+        assert_eq!(from(1, 1), Some((5, 6)));
+        assert_eq!(from(5, 5), Some((8, 9)));
+    }
+
+    #[test]
+    fn one_source_is_read_once_more() {
+        let mut cursor = Cursor::new();
+        let log = [(OUT, 5), (ERR, 6), (OUT, 7), (ERR, 7)];
+        assert_eq!(pass(&mut cursor, &log), [0, 1, 2, 3]);
+        cursor.go_back(OUT, 6);
+        assert_eq!(cursor.since(&Source::OUTPUTS), Some(6));
+        assert_eq!(pass(&mut cursor, &log), [2]);
+        assert_eq!(cursor.take_rotated(), None);
+    }
+
     #[test]
     fn a_silent_source_does_not_hold_the_pass_back() {
         let mut cursor = Cursor::new();
         let late = 100 * STRAGGLER_NANOS;
         assert_eq!(pass(&mut cursor, &[(OUT, 1), (OUT, late)]), [0, 1]);
-        assert_eq!(cursor.since(&Source::ALL), Some(late - STRAGGLER_NANOS));
+        assert_eq!(cursor.since(&Source::OUTPUTS), Some(late - STRAGGLER_NANOS));
         assert!(cursor.accept(ERR, late - STRAGGLER_NANOS));
         cursor.reset();
-        assert_eq!(cursor.since(&Source::ALL), None);
+        assert_eq!(cursor.since(&Source::OUTPUTS), None);
     }
 
     proptest! {

@@ -48,7 +48,7 @@ impl Mark {
     pub fn behind(tails: &[Tail; 2], unfinished: [usize; 2], lag: Duration) -> Option<Mark> {
         let lag = u64::try_from(lag.as_nanos()).unwrap_or(u64::MAX);
         let mut mark = Mark { lag, ..Mark::default() };
-        for source in Source::ALL {
+        for source in Source::OUTPUTS {
             let (tail, unfinished) = (&tails[source as usize], unfinished[source as usize]);
             let bytes = tail.bytes();
             let whole = bytes.len().checked_sub(unfinished)?;

@@ -11,6 +11,10 @@
 //! there are several such places, because lines repeat, the earliest is taken: lines may then come
 //! twice, but none is lost. If there is none, all that was not surely delivered is.
 //!
+//! Of a container that writes much there may be more in doubt than may be held. Then the tail is
+//! looked for in what goes by. If it is not found, the log is read once more, up to the last line
+//! before it that was seen, and if there was none time alone decides.
+//!
 //! Pure: it does no I/O and reads no clock. `now` and timestamps are nanoseconds since 1970 by
 //! the daemon's clock, as well as the driver knows it.
 
@@ -51,8 +55,11 @@ impl Tail {
     }
 
     /// Notes delivered bytes. `at`: when they were read from attach; the timestamp for a message
-    /// from the log. Allocates once, at the first call.
+    /// from the log. Allocates once, at the first call. Where there are none nothing has come then.
     pub fn note(&mut self, bytes: &[u8], at: u64) {
+        if bytes.is_empty() {
+            return;
+        }
         self.last = at;
         let bytes = &bytes[bytes.len().saturating_sub(TAIL)..];
         if self.ring.capacity() == 0 {
@@ -86,11 +93,28 @@ impl Tail {
 
     /// Whether this message is among what was delivered last, as far as that is remembered.
     pub fn has(&self, message: &[u8]) -> bool {
-        let (mut delivered, mut text) = (Vec::new(), Vec::new());
+        let (delivered, end) = (self.projected(), end_of_line(message));
+        memchr::memmem::find(&delivered, &end).is_some()
+    }
+
+    /// Whether this message is surely not among what was delivered last. Of what is no whole line
+    /// that is not said: the log may have a part of a line of which more was delivered.
+    pub fn lacks(&self, message: &[u8]) -> bool {
+        if !message.ends_with(b"\n") {
+            return false;
+        }
+        let (delivered, end) = (self.projected(), end_of_line(message));
+        let whole = &delivered[..memchr::memrchr(b'\n', &delivered).unwrap_or(0)];
+        match whole.len() < end.len() {
+            true => !end.ends_with(whole),
+            false => memchr::memmem::find(&delivered, &end).is_none(),
+        }
+    }
+
+    fn projected(&self) -> Vec<u8> {
+        let mut delivered = Vec::new();
         overlap::project(&self.bytes(), &mut delivered);
-        overlap::project(message.strip_suffix(b"\n").unwrap_or(message), &mut text);
-        let end = &text[text.len() - text.len().min(TAIL / 2)..];
-        memchr::memmem::find(&delivered, end).is_some()
+        delivered
     }
 
     /// The bytes, oldest first.
@@ -98,6 +122,13 @@ impl Tail {
         let (new, old) = self.ring.split_at(self.at.min(self.ring.len()));
         [old, new].concat()
     }
+}
+
+/// The end of a line without its newline, projected: as much as tells it from others.
+fn end_of_line(message: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    overlap::project(message.strip_suffix(b"\n").unwrap_or(message), &mut text);
+    text.split_off(text.len() - text.len().min(TAIL / 2))
 }
 
 /// How a resume judges time.
@@ -112,8 +143,8 @@ pub struct ResumeConfig {
     pub lag: Duration,
     /// A line that was logged came by attach at most this long after its stamp.
     pub arrival: Duration,
-    /// Limit of the held messages of each source, in bytes; beyond it the border is decided with
-    /// what there is.
+    /// Limit of the held messages of each source, in bytes; beyond it what does not have the border
+    /// is passed over.
     pub limit: usize,
 }
 
@@ -160,6 +191,29 @@ struct Border {
     newline_first: bool,
 }
 
+/// What a message that is held back asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// More messages.
+    On,
+    /// Room: no more may be held.
+    Full,
+    /// A decision: neither this message nor one after it was delivered.
+    Surely,
+}
+
+/// How the border is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Sign {
+    /// By the tail.
+    #[default]
+    Tail,
+    /// By the lines of the tail that a pass has seen in the log, as it lacks the last ones.
+    EarlierLines,
+    /// By time alone.
+    Time,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Side {
     /// What was delivered, raw and projected, and when the last of it came.
@@ -180,6 +234,13 @@ struct Side {
     open: bool,
     /// The clock was set back: stamps say nothing any more.
     stepped: bool,
+    sign: Sign,
+    /// Messages were passed over: the border is not in them, as far as the tail tells.
+    passed: bool,
+    /// So much of the tail, up to the end of one of its lines, was seen in the log.
+    seen: usize,
+    /// The border was not found, and is to be looked for once more in what was passed over.
+    again: bool,
     decided: bool,
     unsure: bool,
     /// The next message needs a `\n` before it, unless it has this stamp.
@@ -205,8 +266,8 @@ impl Side {
         }
     }
 
-    /// Holds a message back; `true` if the border must be decided now.
-    fn hold(&mut self, ts: u64, bytes: &[u8], limit: usize) -> bool {
+    /// Holds a message back.
+    fn hold(&mut self, ts: u64, bytes: &[u8], limit: usize) -> Held {
         let same_stamp = self.stamp == Some(ts);
         let newline_first = self.open && !same_stamp;
         let continues = self.open && same_stamp;
@@ -218,15 +279,25 @@ impl Side {
         if delivered && !continues {
             self.release();
             self.note_context(newline_first, bytes);
-            return false;
+            return Held::On;
         }
         self.raw.extend_from_slice(bytes);
         self.messages.push(Message { ts, end: self.raw.len(), newline_first });
-        let held = self.raw.len().saturating_add(self.messages.len() * MESSAGE);
-        ts > self.sure_from || held >= limit
+        // The line after a part tells whether its newline was left out.
+        let limit = if self.open { limit.saturating_mul(2) } else { limit };
+        match ts > self.sure_from {
+            true => Held::Surely,
+            false if self.held() >= limit => Held::Full,
+            false => Held::On,
+        }
     }
 
-    /// What was held were parts of a line that was surely delivered.
+    /// What is held takes so many bytes.
+    fn held(&self) -> usize {
+        self.raw.len().saturating_add(self.messages.len() * MESSAGE)
+    }
+
+    /// What was held is no more than text to recognise the border by.
     fn release(&mut self) {
         let (raw, messages) = (std::mem::take(&mut self.raw), std::mem::take(&mut self.messages));
         let mut start = 0;
@@ -310,6 +381,14 @@ impl Side {
     }
 
     fn border(&self, text: &[u8], starts: &[usize]) -> Option<Border> {
+        match self.sign {
+            Sign::Tail => self.border_by_tail(text, starts),
+            Sign::EarlierLines => self.border_behind(self.tail.len(), text),
+            Sign::Time => Some(self.border_by_time()),
+        }
+    }
+
+    fn border_by_tail(&self, text: &[u8], starts: &[usize]) -> Option<Border> {
         let (earliest, latest) = (self.earliest(), self.latest(text, starts));
         let (mut chosen, mut unsure) = (None::<usize>, false);
         Side::ends(&self.tail, text, |end| {
@@ -332,22 +411,34 @@ impl Side {
         text[..end].ends_with(&self.tail[self.tail.len() - common..])
     }
 
-    /// The earliest place where the delivered text can end if its last lines are missing in the
-    /// log: a daemon that is stopped has sent them and not written them.
-    fn border_before_lost_lines(&self, text: &[u8]) -> Option<Border> {
+    /// How much of the tail the log has if it lacks its last lines: a daemon that is stopped has
+    /// sent them and not written them. 0: nothing that could be recognised.
+    fn seen_in(&self, text: &[u8]) -> usize {
         let ends = memchr::memrchr_iter(b'\n', &self.tail).map(|newline| newline + 1);
         let shorter = ends.filter(|&end| end < self.tail.len()).take(LOST_LINES);
-        let found = shorter.take_while(|&end| end >= RECOGNISED).find_map(|end| {
-            let mut first = None;
-            Side::ends(&self.tail[..end], text, |at| {
-                if at >= self.context.len().max(RECOGNISED) {
-                    first.get_or_insert(at);
-                }
-            });
-            first
+        let mut recognised = shorter.take_while(|&end| end >= RECOGNISED);
+        recognised.find(|&end| self.border_behind(end, text).is_some()).unwrap_or(0)
+    }
+
+    /// The earliest place where the delivered text can end if the log has no more of it than the
+    /// first `end` bytes of the tail.
+    fn border_behind(&self, end: usize, text: &[u8]) -> Option<Border> {
+        let earlier = &self.tail[..end];
+        // Of long lines it is often the beginning that tells them apart.
+        let begin = memchr::memrchr(b'\n', &earlier[..end - RECOGNISED]).map_or(0, |at| at + 1);
+        let last = memchr::memmem::Finder::new(&earlier[begin..]);
+        // What repeats is no sign; and most texts do not have it, which is soon seen.
+        if last.find(earlier) != Some(begin) || last.find(text).is_none() {
+            return None;
+        }
+        let mut first = None;
+        Side::ends(earlier, text, |at| {
+            if at >= self.context.len().max(RECOGNISED) {
+                first.get_or_insert(at);
+            }
         });
         let newline_first = self.raw_tail.last() != Some(&b'\n');
-        found.map(|at| Border { at, unsure: true, newline_first })
+        first.map(|at| Border { at, unsure: true, newline_first })
     }
 
     /// What time alone says: all that was not surely delivered is given on.
@@ -380,21 +471,77 @@ impl Side {
         memchr::memmem::find(before, end).is_some()
     }
 
-    /// Decides the border and gives on what lies behind it. Unless it must, it waits for the log
-    /// to show the line that was delivered in part.
+    /// Whether the tail may end at several places in what it is the end of.
+    fn repeats_itself(&self) -> bool {
+        let Some((_, before)) = self.tail.split_last() else { return true };
+        memchr::memmem::find(before, &self.tail[self.tail.len() / 2..]).is_some()
+    }
+
+    /// No more may be held: decides the border if it is in what is, and passes that over if not.
+    fn make_room(&mut self, source: Source, out: &mut impl FnMut(Replay<'_>)) {
+        let (text, starts) = self.text();
+        let repeats = self.repeats_itself();
+        // What comes may have all of the tail where this has but its last bytes, at the log's begin.
+        let enough = |at: usize| at >= self.tail.len().min(RECOGNISED) || repeats;
+        match self.border(&text, &starts).filter(|border| enough(border.at)) {
+            Some(border) => {
+                let border = Border { unsure: border.unsure || repeats, ..border };
+                self.give_on(&border, (&text, &starts), source, out);
+            }
+            None => {
+                self.seen = self.seen.max(self.seen_in(&text));
+                self.passed = true;
+                self.release();
+            }
+        }
+    }
+
+    /// Decides the border. Unless it must, it waits for the log to show the line that was delivered
+    /// in part.
     fn decide(&mut self, source: Source, must: bool, out: &mut impl FnMut(Replay<'_>)) {
         let (text, starts) = self.text();
         let border = match self.border(&text, &starts) {
             Some(border) => border,
             None if !must && self.is_ahead(&text) => return,
-            None => self.border_before_lost_lines(&text).unwrap_or_else(|| self.border_by_time()),
+            None => {
+                self.seen = self.seen.max(self.seen_in(&text));
+                if self.passed {
+                    self.again = true;
+                    return;
+                }
+                match self.seen {
+                    0 => self.border_by_time(),
+                    seen => self.border_behind(seen, &text).expect("it was seen"),
+                }
+            }
         };
+        self.give_on(&border, (&text, &starts), source, out);
+    }
+
+    /// From the first pass on once more, by another sign.
+    fn begin_again(&mut self) {
+        self.sign = if self.seen == 0 { Sign::Time } else { Sign::EarlierLines };
+        self.tail.truncate(self.seen);
+        (self.seen, self.passed, self.again) = (0, false, false);
+        (self.raw, self.messages, self.context) = (Vec::new(), Vec::new(), Vec::new());
+        (self.stamp, self.open, self.stepped) = (None, false, false);
+    }
+
+    /// Gives on what lies behind the border, in the text of what is held.
+    fn give_on(
+        &mut self,
+        border: &Border,
+        (text, starts): (&[u8], &[usize]),
+        source: Source,
+        out: &mut impl FnMut(Replay<'_>),
+    ) {
         let ascii = self.raw_tail.iter().rposition(u8::is_ascii).map_or(0, |at| at + 1);
-        let mut run = &self.raw_tail[ascii..];
+        // Where another line begins, no text goes on.
+        let mut run = if border.newline_first { &[] } else { &self.raw_tail[ascii..] };
         (self.decided, self.unsure) = (true, border.unsure);
         let (mut begin, mut newline_first) = (0, border.newline_first);
         let mut given = false;
-        for (message, &start) in self.messages.iter().zip(&starts) {
+        for (message, &start) in self.messages.iter().zip(starts) {
             let bytes = &self.raw[begin..message.end];
             begin = message.end;
             let delivered = border.at.saturating_sub(start);
@@ -468,9 +615,36 @@ impl Resume {
             let newline_first = side.owed && side.owed_stamp != Some(ts);
             side.owed = false;
             out(Replay { source, ts, newline_first, bytes });
-        } else if side.hold(ts, bytes, self.config.limit) {
-            side.decide(source, true, out);
+            return;
         }
+        if side.again {
+            return;
+        }
+        match side.hold(ts, bytes, self.config.limit) {
+            Held::On => {}
+            Held::Full => side.make_room(source, out),
+            Held::Surely => side.decide(source, true, out),
+        }
+    }
+
+    /// The sources of which the border was not found in what was passed over: the driver reads
+    /// the log from [`Resume::since`] on once more for these, at once and whatever else it may
+    /// have read in this pass. Says so once.
+    pub fn begins_again(&mut self) -> impl Iterator<Item = Source> {
+        let again = Source::OUTPUTS.map(|source| {
+            let side = &mut self.sides[source as usize];
+            let again = side.again.then_some(source);
+            if side.again {
+                side.begin_again();
+            }
+            again
+        });
+        again.into_iter().flatten()
+    }
+
+    /// Whether the log is to be read once more, see [`Resume::begins_again`].
+    pub fn wants_again(&self) -> bool {
+        self.sides.iter().any(|side| side.again)
     }
 
     /// The pass was read to its end. If it began late enough to have all that was delivered, the
@@ -478,23 +652,24 @@ impl Resume {
     /// of its source is not: what is held then was delivered.
     pub fn pass_ended(&mut self, out: &mut impl FnMut(Replay<'_>)) {
         let known = self.pass.saturating_sub(nanos(self.config.lag));
-        for source in Source::ALL {
+        for source in Source::OUTPUTS {
             let side = &mut self.sides[source as usize];
-            if !side.decided && known >= side.last {
+            if !side.decided && !side.again && known >= side.last {
                 side.decide(source, false, out);
             }
         }
     }
 
-    /// The log has all that there will be: decides what is still held, with what is known. What is
-    /// held of a source whose log ends within what was delivered is let go of.
+    /// The log has all that there will be: decides what is still held, with what is known, unless
+    /// it is to be read once more ([`Resume::wants_again`]). What is held of a source whose log ends
+    /// within what was delivered is let go of.
     pub fn finish(&mut self, out: &mut impl FnMut(Replay<'_>)) {
-        for source in Source::ALL {
+        for source in Source::OUTPUTS {
             let side = &mut self.sides[source as usize];
-            if !side.decided {
+            if !side.decided && !side.again {
                 side.decide(source, false, out);
             }
-            if !side.decided {
+            if !side.decided && !side.again {
                 side.decided = true;
                 (side.raw, side.messages) = (Vec::new(), Vec::new());
             }
@@ -503,8 +678,7 @@ impl Resume {
 
     /// What is held back takes so many bytes.
     pub fn held(&self) -> usize {
-        let sides = self.sides.iter();
-        sides.map(|side| side.raw.len() + side.messages.len() * MESSAGE).sum()
+        self.sides.iter().map(Side::held).sum()
     }
 
     /// Whether nothing is held back any more. When the seam has joined, this is of no interest.
@@ -642,18 +816,72 @@ mod tests {
         assert_eq!(resumed("parte", &log), (vec![line("nd"), line("next\n")], false));
     }
 
-    #[test]
-    fn what_is_held_is_bounded() {
-        let mut out = Tail::new();
-        out.note(b"x\n", NOW);
+    /// What a resume that may hold 1,000 bytes delivers of a log that has more in doubt, after
+    /// `tail`; how often the log was read, and whether the border was unsure.
+    fn resumed_in_a_little_room(tail: &str, log: &[String]) -> (String, usize, bool) {
+        let (mut out, mut given, mut passes) = (Tail::new(), Vec::new(), 0);
+        out.note(tail.as_bytes(), NOW);
         let config = ResumeConfig { limit: 1000, ..ResumeConfig::new(NOW, Duration::ZERO) };
         let mut resume = Resume::new([&out, &Tail::new()], config);
-        let mut given = 0;
-        for _ in 0..100 {
-            resume.logged(OUT, NOW, b"y\n", &mut |_| given += 1);
-            assert!(resume.sides[0].raw.len() < 1000);
+        loop {
+            passes += 1;
+            resume.pass_begins(NOW + 500 * MS);
+            for (n, line) in log.iter().enumerate() {
+                resume.logged(OUT, NOW + n as u64, line.as_bytes(), &mut |replay| {
+                    given.extend_from_slice(replay.bytes);
+                });
+                assert!(resume.held() < 1000);
+            }
+            resume.pass_ended(&mut |replay| given.extend_from_slice(replay.bytes));
+            if resume.begins_again().count() == 0 {
+                break;
+            }
         }
-        assert_eq!((given, resume.is_unsure(OUT)), (100, true));
+        assert!(resume.is_decided());
+        (String::from_utf8(given).unwrap(), passes, resume.is_unsure(OUT))
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_and_what_is_passed_over_not_lost() {
+        let line = |n: usize| format!("{n} {}\n", "x".repeat(70));
+        let log: Vec<String> = (0..200).map(line).collect();
+        let of = |tail: &str| resumed_in_a_little_room(tail, &log);
+        // The tail is far behind in what is in doubt.
+        assert_eq!(of(&log[..151].concat()), (log[151..].concat(), 1, false));
+        let within = log[..151].concat();
+        let (came, rest) = within.split_at(within.len() - 30);
+        assert_eq!(of(came), ([rest, &log[151..].concat()].concat(), 1, false));
+        // Its last line is not in the log: what is before that tells.
+        let lost = [&log[..151].concat(), "lost\n"].concat();
+        assert_eq!(of(&lost), (log[151..].concat(), 2, true));
+        // Nothing of it is: time alone tells.
+        assert_eq!(of("another\n"), (log.concat(), 2, true));
+    }
+
+    #[test]
+    fn a_line_that_did_not_come_is_known_as_far_as_lines_are_remembered() {
+        let mut tail = Tail::new();
+        assert!(!tail.lacks(b"one\n"), "nothing is remembered");
+        tail.note(b"one\ntwo\nthr", 1);
+        for (message, lacks) in [
+            ("one\n", false),
+            ("two\n", false),
+            ("three\n", true),
+            ("zero\n", true),
+            // The end of which is what came.
+            ("begins earlier and one\ntwo\n", false),
+            ("another of that length\n", true),
+            // The first part of a long line.
+            ("three", false),
+        ] {
+            assert_eq!(tail.lacks(message.as_bytes()), lacks, "{message}");
+        }
+        // Of an unfinished line all that is remembered.
+        tail.note(&[b'x'; TAIL], 2);
+        assert!(!tail.lacks(b"two\n"));
+        let long = ["y".repeat(TAIL), "\n".to_owned()].concat();
+        tail.note(long.as_bytes(), 3);
+        assert!(!tail.lacks(long.as_bytes()) && tail.lacks(b"two\n"));
     }
 
     proptest! {
@@ -664,7 +892,9 @@ mod tests {
             let (mut tail, mut all) = (Tail::new(), Vec::new());
             for (index, length) in lengths.iter().enumerate() {
                 let bytes: Vec<u8> = (0..*length).map(|i| (i * 7 + index) as u8).collect();
+                let last = if bytes.is_empty() { tail.last() } else { index as u64 };
                 tail.note(&bytes, index as u64);
+                prop_assert_eq!(tail.last(), last);
                 all.extend(bytes);
                 prop_assert_eq!(&tail.bytes()[..], &all[all.len().saturating_sub(TAIL)..]);
             }

@@ -132,6 +132,8 @@ struct Live {
     lines: usize,
     /// (first arrival, last arrival, `lines` then), ascending.
     marks: VecDeque<(u64, u64, usize)>,
+    /// When the last of it arrived.
+    last: u64,
     /// A projected prefix that the last whole pass must have had, and the running pass will.
     covered: usize,
     covering: usize,
@@ -153,6 +155,7 @@ impl Live {
         }
         self.raw.extend_from_slice(bytes);
         self.len += overlap::projected_len(bytes);
+        self.last = now;
     }
 
     /// A pass begins that has all that arrived until `known`.
@@ -599,6 +602,12 @@ impl Seam {
     /// All the attach bytes of `source` that are held, for where there is no log to join.
     pub fn held_bytes(&self, source: Source) -> &[u8] {
         &self.sides[source as usize].live.raw
+    }
+
+    /// When the last attach bytes of `source` arrived that are held, if any are.
+    pub fn arrived(&self, source: Source) -> Option<u64> {
+        let live = &self.sides[source as usize].live;
+        (!live.raw.is_empty()).then_some(live.last)
     }
 
     /// The attach bytes that are held, both sources.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::uri::{is_secret, open_address, split_adapter};
+use super::uri::{is_of_http, is_secret, open_address, split_adapter};
 use super::{RouteSpec, Selector};
 
 /// What stands for a secret.
@@ -158,8 +158,10 @@ impl Definition {
         let mut shown = self.clone();
         shown.address = open_address(&self.adapter, &self.address).into_owned();
         for (name, value) in &mut shown.options {
-            let is_webhook = name.to_ascii_lowercase().contains("webhook");
-            if is_secret(name) && (is_webhook || !trusted) {
+            let name = name.to_ascii_lowercase();
+            let closed = ["fluent.", "logentries."].iter().any(|adapter| name.starts_with(adapter));
+            let is_closed = closed || name.contains("webhook") || is_of_http(&name);
+            if is_secret(&name) && (is_closed || !trusted) {
                 *value = MASK.to_owned();
             }
         }
@@ -286,6 +288,10 @@ mod tests {
             options: [
                 ("slack.webhook_url", "https://h/sEcReT"),
                 ("structured_data", "t@1"),
+                ("logentries.token", "sEcReT"),
+                ("fluent.shared_key", "sEcReT"),
+                ("Logentries.LogsToken", "sEcReT"),
+                ("loggly.token", "sEcReT"),
                 ("plain", "x"),
             ]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -69,7 +69,7 @@ pub struct Selector {
     pub id: String,
     /// A `path.Match` pattern for the name; empty takes every container.
     pub name: String,
-    /// Source names as given; empty takes every source.
+    /// Source names as given; empty takes what containers write.
     pub sources: Vec<String>,
     /// `key:pattern`, all of which must hold; a lone `key` asks for its presence.
     pub labels: Vec<String>,
@@ -78,6 +78,7 @@ pub struct Selector {
 impl Selector {
     /// Whether the route wants lines of `source`.
     pub fn takes_source(&self, source: Source) -> bool {
-        self.sources.is_empty() || self.sources.iter().any(|s| s == source.name())
+        let named = self.sources.iter().any(|s| s == source.name());
+        named || (self.sources.is_empty() && source.is_output())
     }
 }

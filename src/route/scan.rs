@@ -352,8 +352,8 @@ struct Teddy {
     /// there, and those with any word that may have this high half.
     low: [[u8; 16]; LONG],
     high: [[u8; 16]; LONG],
-    /// The same by the low half for the bucket of the words that are not ASCII; of the others
-    /// nothing is known here.
+    /// The same by the low half for the bucket of the words that are not ASCII, if there are any;
+    /// of the others nothing is known here.
     low_others: [[u8; 16]; LONG],
     buckets: [Vec<Entry>; BUCKETS],
     /// Of a bucket with just one word, which one comparison decides: that word.
@@ -388,7 +388,7 @@ impl Teddy {
         let mut teddy = Teddy {
             low: [[0; 16]; LONG],
             high: [[0; 16]; LONG],
-            low_others: [[!OTHERS; 16]; LONG],
+            low_others: [[if has_others { !OTHERS } else { u8::MAX }; 16]; LONG],
             others: has_others,
             full: shortest.unwrap_or(LONG),
             long,
@@ -714,6 +714,27 @@ mod tests {
             text[length - 2..].copy_from_slice(b"bb");
             let lines = Blocks::whole(&text);
             assert_eq!(found(&scan, lines, 1), [(0..length, 1)]);
+        }
+    }
+
+    /// So many that all buckets are shared, in none of which are words that are not ASCII.
+    #[test]
+    fn each_of_many_words_is_found() {
+        for (count, length) in (9..=TEDDY_WORDS).flat_map(|n| (2..=9).map(move |len| (n, len))) {
+            let word = |n: usize| {
+                let mut word = vec![b'a' + (n / 8) as u8, b'k' + (n % 8) as u8];
+                word.resize(length, b'z');
+                word
+            };
+            let spelled: Vec<Vec<u8>> = (0..count).map(word).collect();
+            let words: Vec<(Word, Patterns)> =
+                folded(spelled.clone()).into_iter().map(|word| (word, 1)).collect();
+            let scan = Scan::new(&words).unwrap();
+            for word in &spelled {
+                let text = [b"before ", &word[..], b" behind\n"].concat();
+                let lines = Blocks::whole(&text);
+                assert_eq!(found(&scan, lines, 1), [(0..text.len(), 1)], "{count} {length}");
+            }
         }
     }
 

@@ -16,18 +16,41 @@ const BARE_TRANSPORTS: [&str; 4] = ["tcp", "udp", "tls", "unix"];
 
 /// Parts of option names whose values are never shown. Loggly's customer token travels in
 /// `structured_data`.
-const SECRET_NAMES: [&str; 9] =
-    ["token", "key", "pass", "pwd", "secret", "auth", "credential", "webhook", "structured_data"];
+const SECRET_NAMES: [&str; 11] = [
+    "token",
+    "key",
+    "pass",
+    "pwd",
+    "secret",
+    "auth",
+    "credential",
+    "webhook",
+    "structured_data",
+    "url",
+    "header",
+];
 
 /// Options of which a part of the name is among these, and whose values tell nothing.
 const OPEN_NAMES: [&str; 5] =
     ["webhook.preset", "webhook.method", "webhook.content_type", "webhook.rate", "webhook.burst"];
 
-/// The option that a webhook's path becomes: it is a secret, an address is not.
-const WEBHOOK_URL: &str = "webhook.url";
+/// The option that a path becomes, for the adapters that are asked over HTTP: it is a secret, an
+/// address is not.
+const PATHS: [(&str, &str); 6] = [
+    ("webhook", "webhook.url"),
+    ("http", "json.url"),
+    ("https", "json.url"),
+    ("sumo", "sumo.url"),
+    ("loggly", "loggly.url"),
+    ("elasticsearch", "elasticsearch.url"),
+];
 
 /// What to say where a host seems to follow what is no part of a host.
 const CUT_PASSWORD: &str = "has an @ behind its ? or #; of a password, write these as %3F and %23";
+
+/// The same where a comma seems to stand in an option.
+const CUT_LIST: &str = "ends at a comma, and what follows has no adapter; where that is a part of \
+                        the route, write the comma as %2C";
 
 /// Why a list of routes is refused: one line that names the route and says what to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +85,12 @@ pub fn parse_routes(
                 true => without_authority(entry),
                 false => redacted(entry),
             };
-            RouteError { message: format!("route {}: {what}", quote(&shown)) }
+            match continued(&entries, id) {
+                Some(begin) => {
+                    RouteError { message: format!("route {}: {CUT_LIST}", quote(&begin)) }
+                }
+                None => RouteError { message: format!("route {}: {what}", quote(&shown)) },
+            }
         })
     });
     parsed.collect()
@@ -103,11 +131,11 @@ pub fn display(spec: &RouteSpec) -> String {
     uri
 }
 
-/// What of an address may be shown: of one that leads to a webhook, nothing behind the host.
+/// What of an address may be shown: of one that is asked over HTTP, nothing behind the host.
 pub fn open_address<'a>(adapter: &str, address: &'a str) -> Cow<'a, str> {
     let mut parts = adapter.split(['+', ':']);
     match address.split_once('/') {
-        Some((host, _)) if parts.any(|part| matches!(part, "webhook" | "slack")) => {
+        Some((host, _)) if parts.any(|part| part == "slack" || path_option(part).is_some()) => {
             Cow::Owned(format!("{host}/***"))
         }
         _ => Cow::Borrowed(address),
@@ -152,22 +180,40 @@ fn parse_route(uri: &str, id: usize) -> Result<RouteSpec, String> {
         options: Vec::new(),
     };
     read_query(query, &mut spec)?;
-    if is_webhook(&scheme) {
+    if let Some(option) = path_option(spec.sink()) {
         if authority.contains('@') {
-            return Err("has a user before its host; give it as WEBHOOK_HEADERS=Authorization: \
-                        Basic ..."
-                .to_owned());
+            let fix = match spec.sink() {
+                "webhook" => "give it as WEBHOOK_HEADERS=Authorization: Basic ...",
+                "elasticsearch" => "set ELASTICSEARCH_USER and ELASTICSEARCH_PASSWORD",
+                "http" | "https" => "give it as JSON_HEADERS=Authorization: Basic ...",
+                _ => "leave it out",
+            };
+            return Err(format!("has a user before its host; {fix}"));
         }
-        if path.len() > 1 && spec.option(WEBHOOK_URL).is_none() {
-            spec.options.push((WEBHOOK_URL.to_owned(), path.to_owned()));
+        if path.len() > 1 && spec.option(option).is_none() {
+            spec.options.push((option.to_owned(), path.to_owned()));
         }
     }
     Ok(spec)
 }
 
-/// Whether a scheme is that of a webhook, whatever stands around it.
-fn is_webhook(scheme: &str) -> bool {
-    scheme.split(['+', ':']).any(|part| part == "webhook")
+/// The route that this entry seems to be a part of, as it may be shown: the one before, if that has
+/// options and this is no route. What the entry says may be the rest of a secret.
+fn continued(entries: &[&str], id: usize) -> Option<String> {
+    let no_route = |entry: &str| !entry.contains("://") && !entry.contains('@');
+    let begin = entries[..id].iter().rfind(|before| !no_route(before))?;
+    (no_route(entries[id]) && begin.contains('?')).then(|| redacted(begin))
+}
+
+/// The option that the path of such an adapter's URI becomes.
+fn path_option(adapter: &str) -> Option<&'static str> {
+    PATHS.iter().find(|(name, _)| *name == adapter).map(|(_, option)| *option)
+}
+
+/// Whether an option is one of an adapter that is asked over HTTP.
+pub(super) fn is_of_http(option: &str) -> bool {
+    let prefix = option.split('.').next().unwrap_or_default();
+    PATHS.iter().any(|(_, path)| path.split('.').next() == Some(prefix))
 }
 
 /// The scheme in lower case, and what follows its colon.
@@ -304,6 +350,11 @@ pub fn decode(text: &str, query: bool) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "is not UTF-8 once decoded".to_owned())
 }
 
+/// `text` as the value of an option: without anything that means something in a list of URIs.
+pub fn encoded(text: &str) -> String {
+    encode(text, b"")
+}
+
 /// Percent-encodes all but letters, digits, `-._~` and `plain`.
 fn encode(text: &str, plain: &[u8]) -> String {
     let mut out = String::with_capacity(text.len());
@@ -365,7 +416,8 @@ fn variable(text: &str) -> (&str, usize) {
     (&text[..length], length)
 }
 
-pub(super) fn is_secret(name: &str) -> bool {
+/// Whether the value of an option of this name may be a secret.
+pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     !OPEN_NAMES.contains(&name.as_str()) && SECRET_NAMES.iter().any(|part| name.contains(part))
 }
@@ -622,6 +674,9 @@ mod tests {
             "raw:/user:hunter2?a@h:x",
             "user?hunter2://a@h:x",
             // What separates routes.
+            "raw://h:1?filter.sources=a,b&token=hunter2",
+            "raw://h:1?token=a,hunter2",
+            "raw://h:1?token=a,b,hunter2=x",
             "raw://user:hunter2,a@h:x",
             "raw://user:hunter2,a,b@h:x,raw://c",
             "raw://user:a,hunter2@h:x",

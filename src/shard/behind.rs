@@ -92,9 +92,6 @@ impl Follower {
 
     /// The container's lines wait in its log from now on.
     pub(super) fn note_behind(&mut self) {
-        if let Unread::Log(place) = &mut self.unread {
-            place.leave();
-        }
         if self.part.behind.is_none() {
             tracing::debug!(container = self.container.name, "waits in its log for room");
             self.part.behind = Some(self.crew.now());

@@ -172,6 +172,7 @@ impl Follower {
             let mark = mark.as_deref().unwrap_or(&begin);
             lanes.iter().for_each(|lane| positions.begin(&self.id, lane.name(), mark));
         }
+        positions.settled(&self.id);
         let Some(((mark, _), others)) = groups.split_first() else { return };
         if let Some(mark) = mark {
             self.take_up(mark);
@@ -204,7 +205,8 @@ impl Follower {
     fn beginning(&self) -> u64 {
         match (&self.unread, self.origin) {
             (Unread::Nothing, Origin::Found) => self.crew.now(),
-            _ => 0,
+            (Unread::Nothing, _) => 0,
+            (Unread::Log(place), _) => place.begins(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::lane::Route;
+use crate::docker::events::Happening;
 use crate::docker::inspect::Container;
 use crate::docker::request::Api;
 
@@ -29,6 +30,9 @@ pub enum Command {
         /// What happened.
         signal: Signal,
     },
+    /// Something happened, to be told to the routes that want events: to one shard, so that their
+    /// order is kept.
+    Event(Arc<Happening>),
     /// Carry lines for this route too, from now on.
     Open(Arc<Route>),
     /// Carry none for this one any more.

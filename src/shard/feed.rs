@@ -359,7 +359,7 @@ impl Feed {
     /// The container has ended: an unterminated last line is a line, and joined ones are complete.
     pub fn finish(&mut self) {
         let router = &mut self.router;
-        for source in Source::ALL {
+        for source in Source::OUTPUTS {
             self.splitters[source as usize]
                 .finish(&mut |lines| router.take(source, Blocks::whole(lines)));
         }
@@ -471,7 +471,7 @@ impl<'a> Ends<'a> {
     }
 
     fn finish(mut self, tails: &mut [Tail; 2], at: u64) {
-        for source in Source::ALL {
+        for source in Source::OUTPUTS {
             self.note_early(source, tails, at);
         }
     }
@@ -518,7 +518,7 @@ impl Filtered {
         self.places.resize(self.places.len().max(number + 1), usize::MAX);
         self.places[number] = self.bindings.len();
         self.bindings.push(binding);
-        self.wanted = Source::ALL.map(|source| {
+        self.wanted = Source::OUTPUTS.map(|source| {
             self.verdicts.wanted(|number| {
                 let place = self.places.get(number);
                 let binding = place.and_then(|&place| self.bindings.get(place));

@@ -20,8 +20,9 @@ use super::mail::Mailbox;
 use super::overdue::{Asked, Awaited};
 use super::pass::{LastRun, PassError, Place};
 use super::roster::Present;
-use super::vigil::Vigil;
-use crate::docker::inspect::{Container, State, ignored, parse_inspect};
+use super::vigil::{ARRIVAL, Vigil, nanos};
+use crate::docker::Source;
+use crate::docker::inspect::{Container, State, ignored};
 use crate::doors::cursor::Cursor;
 use crate::doors::resume::{Resume, ResumeConfig};
 use crate::doors::seam::{SeamConfig, Verdict};
@@ -31,7 +32,7 @@ use crate::io::pool::READ_MAX;
 use crate::io::sim::{self, Planted};
 use crate::io::stream::Closer;
 use crate::transport::daemon::{DaemonError, Streaming};
-use crate::transport::link::{Action, Event, Link, Notice};
+use crate::transport::link::{Event, Link, Notice};
 
 /// An attach to a container that does not run is not tried again sooner.
 const PARKED_LEAST: Duration = Duration::from_secs(1);
@@ -131,6 +132,16 @@ impl From<DaemonError> for Next {
     }
 }
 
+impl From<PassError> for Next {
+    fn from(error: PassError) -> Next {
+        match error {
+            PassError::Gone => Next::Over,
+            PassError::Unreadable(why) | PassError::Broken(why) => Next::Retry(why),
+            PassError::Blocked => Next::Blocked,
+        }
+    }
+}
+
 impl Follower {
     /// A follower of the container that `container` describes as far as it is known.
     pub fn new(
@@ -199,12 +210,8 @@ impl Follower {
             self.sleep().await;
         }
         while !self.mail.is_stopping() {
-            if let Action::Wait(until) = self.pace.poll(clock::now()) {
-                self.mail.wait(Some(until)).await;
-                // Time alone is for the pace to judge: it has to know that an attempt begins.
-                if !self.mail.take_stirred() {
-                    continue;
-                }
+            if !self.mail.wait_by(&mut self.pace).await {
+                continue;
             }
             let begun = self.crew.now();
             let next = self.round().await;
@@ -218,7 +225,7 @@ impl Follower {
                 break;
             }
             self.intake.borrow_mut().let_go();
-            if fails && self.origin == Origin::Found && matches!(self.unread, Unread::Nothing) {
+            if fails && self.origin == Origin::Found && self.is_read() {
                 self.wanted_since.get_or_insert(begun);
             }
             if let Next::Over = next {
@@ -317,9 +324,10 @@ impl Follower {
         }
         let mut since = self.wanted_since.take();
         if self.origin == Origin::Found && seen.started_at >= Some(self.crew.born()) {
-            // It only seems to have been there before us: it started while we did.
-            let run = Place::begin_of_run(&seen);
-            since = Some(since.unwrap_or(run).min(run));
+            // It only seems to have been there before us: it started while we did, and may have run
+            // more than once since then.
+            let begin = Place::begin_of_run(&seen).min(self.crew.born());
+            since = Some(since.unwrap_or(begin).min(begin));
         }
         since.into_iter().for_each(|since| self.wants_all_since(since));
         self.identify(seen);
@@ -327,11 +335,16 @@ impl Follower {
             if let Err(next) = self.come_near().await {
                 return next;
             }
+            let asked_at = self.crew.now();
             attached = Some(self.attach().await);
-            if self.mail.has_started()
-                && let Err(next) = self.look_again().await
-            {
-                return next; // or it may have ended before it was attached
+            if self.mail.has_started() {
+                if let Err(next) = self.look_again().await {
+                    return next; // or it may have ended before it was attached
+                }
+                let other_run = self.container.started_at != self.run;
+                if other_run && self.origin == Origin::Found && self.is_read() {
+                    self.wants_all_since(asked_at); // it may have ended, too
+                }
             }
         }
         let result = match attached {
@@ -364,8 +377,7 @@ impl Follower {
                 Ok(()) => {}
                 // What that means is for those to say who join.
                 Err(PassError::Gone | PassError::Unreadable(_)) => break,
-                Err(PassError::Broken(why)) => return Err(Next::Retry(why)),
-                Err(PassError::Blocked) => return Err(Next::Blocked),
+                Err(error) => return Err(error.into()),
             }
             self.attend();
             let took = clock::now().saturating_duration_since(begun);
@@ -391,7 +403,7 @@ impl Follower {
         let (attached, seen) = tokio::join!(self.attach(), self.inspect());
         let seen = match seen {
             // It may have started before the attach was in place.
-            Ok(seen) if !is_running(&seen) && self.is_fresh(&seen) => self.inspect().await,
+            Ok(seen) if !seen.is_running() && self.is_fresh(&seen) => self.inspect().await,
             seen => seen,
         };
         (Some(attached), seen)
@@ -399,7 +411,7 @@ impl Follower {
 
     /// It does not run, and is not attached: its log may have what was missed.
     async fn read_what_is_left(&mut self) -> Result<Next, Next> {
-        if self.origin == Origin::Found && matches!(self.unread, Unread::Nothing) {
+        if self.origin == Origin::Found && self.is_read() {
             self.wants_all_since(self.crew.now());
         } else {
             if !self.is_fresh(&self.container) {
@@ -408,6 +420,11 @@ impl Follower {
             self.origin = Origin::Started;
         }
         Ok(Next::Wait)
+    }
+
+    /// Whether nothing is to be read of its log.
+    fn is_read(&self) -> bool {
+        matches!(self.unread, Unread::Nothing)
     }
 
     fn wants_all_since(&mut self, nanos: u64) {
@@ -499,17 +516,13 @@ impl Follower {
         if let Unread::Nothing = self.unread {
             self.unread = Unread::Log(Box::new(Place::since(self.crew.now())));
         }
-        if self.is_running() {
-            // Such a pass lasts as long as the container: others may catch up meanwhile.
-            self.part.end_turn();
-        }
         self.origin = Origin::Started;
         self.pace.handle(Event::Connected, clock::now());
         while !self.mail.is_stopping() {
             let (running, again) = (self.is_running(), clock::now() + LOG_AGAIN);
             self.intake.borrow_mut().rested = None;
             if running {
-                // What is still to be read is read as it is written, and others may catch up.
+                // Such a pass lasts as long as the container: others may catch up meanwhile.
                 self.note_caught_up();
             }
             match self.pass(running).await {
@@ -519,8 +532,7 @@ impl Follower {
                     tracing::warn!(container = self.container.name, "not followed: {why}");
                     return Ok(Next::Over);
                 }
-                Err(PassError::Broken(why)) => return Ok(Next::Retry(why)),
-                Err(PassError::Blocked) => return Ok(Next::Blocked),
+                Err(error) => return Ok(error.into()),
             }
             self.note_caught_up();
             self.look_again().await?;
@@ -561,7 +573,7 @@ impl Follower {
                 self.attend();
             }
             match self.inspect().await {
-                Ok(seen) if !is_running(&seen) && !self.is_fresh(&seen) => {
+                Ok(seen) if !seen.is_running() && !self.is_fresh(&seen) => {
                     self.identify(seen);
                     if self.intake.borrow().is_silent() {
                         return Err(Next::Again); // the log has what it wrote
@@ -630,13 +642,19 @@ impl Follower {
             _ => {}
         }
         self.look_again().await?;
+        if self.is_running() && self.brought_more_than_the_run_before() {
+            self.run = self.container.started_at;
+        }
         if self.is_running() && self.container.started_at == self.run {
             self.crew.counters.reattached.add(1);
             return Ok(Next::Retry("its stream ended although it runs".into()));
         }
+        if self.container.started_at == self.run && !self.is_read_to_its_end() {
+            return Ok(Next::Again); // its log has the rest
+        }
         self.finish();
         let died_at = self.death(attached, ended_at).await;
-        let last = self.last_run(ended_at, died_at);
+        let last = self.last_run(died_at);
         self.set_clean(last);
         let parked = self.logless
             && !self.container.auto_remove
@@ -645,15 +663,29 @@ impl Follower {
         Ok(if parked || self.is_running() { Next::Again } else { Next::Wait })
     }
 
-    /// Earlier ends are not that of the run that is attached.
+    /// Of a container that runs: whether its stream brought something long after the end of the run
+    /// before. Where that ended while attach was asked for, nothing else tells which is attached.
+    fn brought_more_than_the_run_before(&self) -> bool {
+        let intake = self.intake.borrow();
+        let late = nanos(ARRIVAL + self.crew.slack() + intake.lag());
+        let is_after = |at: u64| intake.read_until() > at.saturating_add(late);
+        self.container.finished_at.is_some_and(is_after)
+    }
+
+    /// Earlier ends are not that of the run that is attached: it was begun or attached later, or
+    /// goes on to write long after.
     pub(super) fn earliest_death(&self, attached: Attached) -> Option<u64> {
-        let slack = u64::try_from(self.crew.slack().as_nanos()).unwrap_or(u64::MAX);
-        Some(self.run?.max(attached.requested_at.saturating_sub(slack)))
+        let intake = self.intake.borrow();
+        let slack = self.crew.slack();
+        let before = |at: u64, time: Duration| at.saturating_sub(nanos(time + slack));
+        let asked_at = before(attached.requested_at, Duration::ZERO);
+        let wrote_at = before(intake.read_until(), ARRIVAL + intake.lag());
+        Some(self.run?.max(asked_at).max(wrote_at))
     }
 
     /// Whether `seen` is the run that is attached, and goes on.
     pub(super) fn is_this_run(&self, seen: &Container) -> bool {
-        is_running(seen) && seen.started_at == self.run
+        seen.is_running() && seen.started_at == self.run
     }
 
     /// Whether the daemon cannot read its log.
@@ -673,7 +705,10 @@ impl Follower {
         let patient_until = clock::now() + HEARSAY;
         loop {
             if let Some(died) = self.mail.death_since(earliest) {
-                return (died <= latest).then_some(died);
+                // Inspect tells of that end too, unless there were others since.
+                let is_that = |at: &u64| *at <= died.saturating_add(SEEN_LATE_NANOS);
+                let finished_at = self.container.finished_at.filter(is_that).unwrap_or(0);
+                return (died <= latest && self.is_read_to(finished_at)).then_some(died);
             }
             if clock::now() >= patient_until || self.mail.is_stopping() {
                 return None;
@@ -682,16 +717,35 @@ impl Follower {
         }
     }
 
-    /// The run whose stream ended at `ended_at`, unless another one may have ended since.
-    fn last_run(&self, ended_at: u64, died_at: Option<u64>) -> Option<LastRun> {
+    /// The run whose stream has ended, unless another one may have ended since.
+    fn last_run(&self, died_at: Option<u64>) -> Option<LastRun> {
         if let Some(finished_at) = died_at {
             return Some(LastRun { started_at: self.run, finished_at, told: true });
         }
         let finished_at = self.container.finished_at?;
         let started_at = if self.is_running() { self.run } else { self.container.started_at };
         let is_that = started_at == self.run && !self.is_running();
-        let in_time = finished_at <= ended_at.saturating_add(SEEN_LATE_NANOS);
-        (is_that || in_time).then_some(LastRun { started_at, finished_at, told: false })
+        (is_that || self.is_read_to_its_end()).then_some(LastRun {
+            started_at,
+            finished_at,
+            told: false,
+        })
+    }
+
+    /// Whether the stream ended because the run did that inspect tells the end of.
+    fn is_read_to_its_end(&self) -> bool {
+        self.container.finished_at.is_none_or(|at| self.is_read_to(at))
+    }
+
+    /// Whether the stream brought all of a run that ended at `finished_at`. A daemon ends the
+    /// stream after that (22 ms or more were seen), or little before where the machine is so busy
+    /// that the end of the process is noticed late: one that ended earlier was cut, and the
+    /// container may have written more. Where it has no log that is of no interest.
+    fn is_read_to(&self, finished_at: u64) -> bool {
+        let intake = self.intake.borrow();
+        let slack = nanos(self.crew.slack()).saturating_add(SEEN_LATE_NANOS);
+        let finished_at = finished_at.saturating_sub(slack);
+        intake.is_whole_since(finished_at) || self.logless || intake.unreadable
     }
 
     /// The delivered bytes end here; a later attach goes on from this place in the log.
@@ -733,6 +787,19 @@ impl Follower {
         tracing::warn!(container = self.container.name, "stream closed: {what}");
     }
 
+    /// The container was removed before its log was read as far as `until`.
+    fn note_removed(&self, until: u64) {
+        let intake = self.intake.borrow();
+        let place = match &self.unread {
+            Unread::Log(place) => place.cursor().since(&Source::OUTPUTS),
+            Unread::Nothing => None,
+        };
+        let from = place.or(self.run).unwrap_or(until).max(intake.read_until());
+        if intake.feed.has_lanes() && from < until {
+            self.note_gap(from, until, "it was removed before they could be read");
+        }
+    }
+
     /// Reads the log until it joins what attach brings.
     async fn join(&mut self, attached: Attached) -> Result<(), Next> {
         let config = self.seam_config(attached);
@@ -741,6 +808,7 @@ impl Follower {
             match self.pass(false).await {
                 Ok(()) => {}
                 Err(PassError::Gone) => {
+                    self.note_removed(attached.attached_at);
                     self.crew.counters.unsure_seams.add(1);
                     self.force_seam();
                 }
@@ -748,8 +816,7 @@ impl Follower {
                     self.note_logless(&why);
                     self.intake.borrow_mut().skip_seam(clock::wall());
                 }
-                Err(PassError::Broken(why)) => return Err(Next::Retry(why)),
-                Err(PassError::Blocked) => return Err(Next::Blocked),
+                Err(error) => return Err(error.into()),
             }
             self.follow_parted();
             if self.is_seam_closed().await? {
@@ -798,14 +865,14 @@ impl Follower {
             };
             let pause = match verdict {
                 None => return Ok(true),
-                Some(Verdict::Joined) => return Ok(self.close_seam()),
+                Some(Verdict::Joined) => return self.close_seam(),
                 Some(Verdict::Unsure) => {
                     tracing::debug!(
                         container = self.container.name,
                         "where log and attach join is a guess"
                     );
                     self.crew.counters.unsure_seams.add(1);
-                    return Ok(self.close_seam());
+                    return self.close_seam();
                 }
                 Some(Verdict::ReadOn { after }) if after.is_zero() => return Ok(false),
                 Some(Verdict::ReadOn { after }) => after,
@@ -842,11 +909,11 @@ impl Follower {
         Ok(())
     }
 
-    fn close_seam(&mut self) -> bool {
-        self.finish_place();
+    fn close_seam(&mut self) -> Result<bool, Next> {
+        self.finish_place()?;
         tracing::debug!(container = self.container.name, "log and attach are joined");
         self.intake.borrow_mut().joined(clock::wall());
-        true
+        Ok(true)
     }
 
     /// The attach ended before it was joined: has the container's output, or just the connection?
@@ -882,12 +949,14 @@ impl Follower {
         let run = self.container.started_at;
         match self.last_passes().await {
             Ok(()) => {}
-            Err(PassError::Gone) => return Err(Next::Over),
+            Err(PassError::Gone) => {
+                self.note_removed(self.crew.now());
+                return Err(Next::Over);
+            }
             Err(PassError::Unreadable(why)) => {
                 self.note_logless(&why);
             }
-            Err(PassError::Broken(why)) => return Err(Next::Retry(why)),
-            Err(PassError::Blocked) => return Err(Next::Blocked),
+            Err(error) => return Err(error.into()),
         }
         self.look_again().await?;
         if self.is_running() || self.container.started_at != run {
@@ -918,14 +987,14 @@ impl Follower {
         }
         tokio::time::sleep(LOG_LAG).await;
         self.pass(false).await?;
-        self.finish_place();
-        Ok(())
+        self.finish_place()
     }
 
     /// The log will not tell more: what is held back for want of certainty goes out.
-    fn finish_place(&mut self) {
-        if let Unread::Log(place) = &mut self.unread {
-            place.finish(&mut self.intake.borrow_mut());
+    fn finish_place(&mut self) -> Result<(), PassError> {
+        match &mut self.unread {
+            Unread::Log(place) => place.finish(&mut self.intake.borrow_mut()),
+            Unread::Nothing => Ok(()),
         }
     }
 
@@ -985,7 +1054,7 @@ impl Follower {
         };
         let answer = self.watched(&awaited, daemon.stream(&request, began));
         let stream = Box::pin(answer).await?;
-        let attach = self.intake.borrow_mut().opened();
+        let attach = self.intake.borrow_mut().opened(self.crew.room_between());
         let (crew, intake) = (Rc::clone(&self.crew), Rc::clone(&self.intake));
         let reader = read_attach(stream, attach, crew, intake, Rc::clone(&self.mail));
         tokio::task::spawn_local(reader);
@@ -993,13 +1062,7 @@ impl Follower {
     }
 
     pub(super) async fn inspect(&self) -> Result<Container, DaemonError> {
-        let daemon = self.crew.daemon();
-        let question = daemon.api.inspect(&self.id);
-        let answer = Box::pin(daemon.ask(&question, |closer| self.mail.asked(closer))).await?;
-        let parsed = parse_inspect(&answer.body);
-        let mut container = parsed.map_err(|error| DaemonError::Nonsense(error.to_string()))?;
-        container.answer = Some(answer.body.into());
-        Ok(container)
+        Box::pin(self.crew.inspect(&self.id, &self.mail)).await
     }
 
     /// Asks again what the container is doing.
@@ -1061,12 +1124,8 @@ impl Follower {
     }
 
     fn is_running(&self) -> bool {
-        is_running(&self.container)
+        self.container.is_running()
     }
-}
-
-fn is_running(container: &Container) -> bool {
-    matches!(container.state, State::Running | State::Paused)
 }
 
 /// Reads attach number `attach` to its end, whatever becomes of its bytes.
@@ -1088,15 +1147,15 @@ async fn read_attach(
             })
             .await;
         if !wanted || !matches!(more, Ok(true)) {
+            intake.borrow_mut().end(attach, crew.now(), more.is_err());
             break;
         }
-        intake.borrow_mut().note_read(attach, read < DRAINED, clock::wall());
+        intake.borrow_mut().note_read(attach, read, read < DRAINED, clock::wall());
         if intake.borrow().needs_attention() {
             mail.ring();
         }
         crew.rest(&stream, &mut pace, read).await;
     }
     drop(stream);
-    intake.borrow_mut().end(attach, crew.now());
     mail.ring();
 }

@@ -15,6 +15,7 @@ use super::pass::Place;
 use crate::docker::Source;
 use crate::docker::frame::{Demux, Piece};
 use crate::doors::mark::Mark;
+use crate::doors::reads::Reads;
 use crate::doors::resume::Tail;
 use crate::doors::seam::{Seam, SeamConfig};
 use crate::io::clock;
@@ -33,13 +34,13 @@ pub struct Intake {
     pub unreadable: bool,
     phase: Phase,
     hold: Arc<Hold>,
-    /// When the last read was, and when last one took all that there was: nanoseconds since 1970,
-    /// our clock.
-    read_at: u64,
-    drained_at: u64,
+    /// The reads of what was delivered, and of what is held. By the daemon's clock.
+    reads: Reads,
+    held_reads: Reads,
     /// When the first and the last of what is held was read.
     held: Option<(SystemTime, SystemTime)>,
-    /// What was held counts as read when the last of it was: so much of that was earlier at most.
+    /// What came before anybody knew whose it is counts as read when the last of it was: so much
+    /// of it was earlier at most.
     spread: Duration,
     /// When the place was reached that was noted last.
     noted: u64,
@@ -47,6 +48,8 @@ pub struct Intake {
     attach: u64,
     ended: Option<Ended>,
     ended_at: u64,
+    /// The connection broke: what was on its way is lost.
+    broken: bool,
     complaint: Option<String>,
 }
 
@@ -102,14 +105,15 @@ impl Intake {
             unreadable: false,
             phase: Phase::Closed,
             hold,
-            read_at: 0,
-            drained_at: 0,
+            reads: Reads::default(),
+            held_reads: Reads::default(),
             held: None,
             spread: Duration::ZERO,
             noted: 0,
             attach: 0,
             ended: None,
             ended_at: 0,
+            broken: false,
             complaint: None,
         }
     }
@@ -133,8 +137,8 @@ impl Intake {
     pub fn part(&mut self, goes: impl Fn(&Rc<Lane>) -> bool) -> Intake {
         Intake {
             tails: self.tails.clone(),
-            read_at: self.read_at,
-            drained_at: self.drained_at,
+            reads: self.reads.clone(),
+            spread: self.spread,
             ..Intake::new(self.feed.split_off(goes), Arc::clone(&self.hold))
         }
     }
@@ -154,15 +158,15 @@ impl Intake {
         self.noted = mark.at();
     }
 
-    /// A read of attach number `attach` is over; `all`: it took what there was.
-    pub fn note_read(&mut self, attach: u64, all: bool, now: SystemTime) {
-        // What is only held does not count: it is read again if it must be let go of.
-        if attach == self.attach && self.is_live() {
-            self.read_at = self.feed.at(now);
-            if all {
-                self.drained_at = self.read_at;
-            }
+    /// A read of attach number `attach` has brought `bytes`; `all`: it took what there was.
+    pub fn note_read(&mut self, attach: u64, bytes: usize, all: bool, now: SystemTime) {
+        if attach != self.attach {
+            return;
         }
+        let at = self.feed.at(now);
+        // What is only held does not count: it is read again if it must be let go of.
+        let reads = if self.is_live() { &mut self.reads } else { &mut self.held_reads };
+        reads.note(at, bytes, all);
     }
 
     /// When the last of what was delivered came, in nanoseconds since 1970; `None` if nothing was.
@@ -172,12 +176,12 @@ impl Intake {
 
     /// When the attach was last read, in nanoseconds since 1970.
     pub fn read_until(&self) -> u64 {
-        self.read_at
+        self.reads.at()
     }
 
     /// How much longer than usual what is delivered may have waited, before it was read or held.
     pub fn lag(&self) -> Duration {
-        self.spread + Duration::from_nanos(self.read_at.saturating_sub(self.drained_at))
+        self.spread + self.reads.lag()
     }
 
     /// Whether the lanes of both have got the same: both have read one run to its end, or the
@@ -186,15 +190,16 @@ impl Intake {
     pub fn is_level_with(&self, other: &Intake, quiet_since: u64) -> bool {
         let rested = self.rested.is_some() && self.rested == other.rested;
         let live = |intake: &Intake| {
-            intake.is_live() && intake.ended.is_none() && intake.read_at < quiet_since
+            intake.is_live() && intake.ended.is_none() && intake.reads.at() < quiet_since
         };
         let tails = || self.tails.iter().zip(&other.tails).all(|(a, b)| a.ends_like(b));
         rested || live(self) && live(other) && tails() && self.feed.is_level_with(&other.feed)
     }
 
     /// An attach is in place; its bytes come under the number that is returned. A seam that was
-    /// being looked for goes on with it: see [`Seam::renew`].
-    pub fn opened(&mut self) -> u64 {
+    /// being looked for goes on with it: see [`Seam::renew`]. No more than `room` bytes fit between
+    /// the daemon and us.
+    pub fn opened(&mut self, room: u64) -> u64 {
         match &mut self.phase {
             Phase::Joining(frames, _, tty, _) => *frames = demux(*tty),
             phase => {
@@ -202,12 +207,12 @@ impl Intake {
                 self.held = None;
             }
         }
-        (self.ended, self.ended_at) = (None, 0);
+        (self.ended, self.ended_at, self.broken) = (None, 0, false);
         self.rested = None;
         self.spread = Duration::ZERO;
         // What came before is behind another place, and is of no interest to this one.
-        self.read_at = self.feed.at(clock::wall());
-        self.drained_at = self.read_at;
+        self.reads = Reads::new(room, self.feed.at(clock::wall()));
+        self.held_reads = self.reads.clone();
         self.attach += 1;
         self.attach
     }
@@ -298,12 +303,18 @@ impl Intake {
         Some(newline_first)
     }
 
-    /// Attach number `attach` has ended at `now`.
-    pub fn end(&mut self, attach: u64, now: u64) {
+    /// Attach number `attach` has ended at `now`; `broken`: not in an orderly way.
+    pub fn end(&mut self, attach: u64, now: u64, broken: bool) {
         if attach == self.attach {
             self.ended.get_or_insert(Ended::Eof);
-            self.ended_at = now;
+            (self.ended_at, self.broken) = (now, broken);
         }
+    }
+
+    /// Whether the stream ended in an orderly way, and at or after this time (nanoseconds since
+    /// 1970): a container that ended then has written all of it.
+    pub fn is_whole_since(&self, finished_at: u64) -> bool {
+        !self.broken && self.ended_at >= finished_at
     }
 
     /// When the attach stream ended, if it has: nanoseconds since 1970 by the daemon's clock.
@@ -352,8 +363,11 @@ impl Intake {
         let held = std::mem::take(held);
         self.phase = Phase::Live(demux(tty));
         // They are as old as that: what came since has its own time.
-        let read_at = self.take_held_until(clock::wall());
-        if let Err(ended) = self.take_current(&held, read_at) {
+        let now = clock::wall();
+        let until = self.held.map_or(now, |(_, last)| last);
+        self.spread = self.held_for();
+        self.take_held_reads();
+        if let Err(ended) = self.take_current(&held, until) {
             self.ended = Some(ended);
         }
     }
@@ -365,6 +379,7 @@ impl Intake {
             Phase::Unknown(held, share) => (held, share),
             _ => (Vec::new(), self.hold.share()),
         };
+        self.spread = self.held_for();
         let (mut demux, mut seam) = (demux(tty), Box::new(Seam::new(config)));
         let taken = hold_in_seam(&mut demux, &mut seam, &held, now, &mut self.complaint);
         let shared = share_seam(&mut seam, &mut share, self.unreadable);
@@ -380,20 +395,27 @@ impl Intake {
         }
     }
 
+    /// How long what is held lay apart when it was read.
+    fn held_for(&self) -> Duration {
+        let apart = self.held.and_then(|(first, last)| last.duration_since(first).ok());
+        apart.unwrap_or_default()
+    }
+
     /// The seam was found: deliver what the log has not, and go live.
     pub fn joined(&mut self, now: SystemTime) {
-        let read_at = self.take_held_until(now);
-        let at = self.feed.at(read_at);
+        let now = self.feed.at(now);
         match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Joining(demux, seam, _, _share) => {
                 self.phase = Phase::Live(demux);
-                for source in Source::ALL {
+                for source in Source::OUTPUTS {
                     let rest = seam.rest(source);
+                    let at = seam.arrived(source).unwrap_or(now);
                     if rest.newline_first {
                         self.deliver(source, b"\n", at);
                     }
                     self.deliver(source, rest.bytes, at);
                 }
+                self.take_held_reads();
             }
             other => self.phase = other,
         }
@@ -401,25 +423,22 @@ impl Intake {
 
     /// There is no log to join: deliver all that is held, and go live.
     pub fn skip_seam(&mut self, now: SystemTime) {
-        let read_at = self.take_held_until(now);
-        let at = self.feed.at(read_at);
+        let now = self.feed.at(now);
         let phase = std::mem::replace(&mut self.phase, Phase::Closed);
         if let Phase::Joining(demux, seam, _, _share) = phase {
             self.phase = Phase::Live(demux);
-            for source in Source::ALL {
+            for source in Source::OUTPUTS {
+                let at = seam.arrived(source).unwrap_or(now);
                 self.deliver(source, seam.held_bytes(source), at);
             }
+            self.take_held_reads();
         }
     }
 
-    /// What was held is delivered: when the last of it was read, which is when the attach was known
-    /// to work; `now` if nothing was held.
-    fn take_held_until(&mut self, now: SystemTime) -> SystemTime {
-        let Some((since, until)) = self.held.take() else { return now };
-        self.read_at = self.feed.at(until);
-        self.drained_at = self.read_at;
-        self.spread = until.duration_since(since).unwrap_or_default();
-        until
+    /// What was held is delivered: that the attach was known to work then counts.
+    fn take_held_reads(&mut self) {
+        self.reads = std::mem::take(&mut self.held_reads);
+        self.held = None;
     }
 
     /// Bytes of one source, with their time (nanoseconds since 1970).
@@ -487,6 +506,8 @@ mod tests {
 
     use super::*;
 
+    const ROOM: u64 = 1 << 20;
+
     fn intake(hold: &Arc<Hold>) -> Intake {
         Intake::new(Feed::new(1024, Rc::default(), Arc::default()), Arc::clone(hold))
     }
@@ -494,7 +515,7 @@ mod tests {
     /// An attach that is being joined, and its number.
     fn joining(hold: &Arc<Hold>) -> (Intake, u64) {
         let mut intake = intake(hold);
-        let attach = intake.opened();
+        let attach = intake.opened(ROOM);
         let now = nanos(clock::wall());
         intake.join(true, SeamConfig::new(now, now, Duration::ZERO, hold.most()));
         (intake, attach)
@@ -543,7 +564,7 @@ mod tests {
         other.must_set(4096);
         let mut intake = intake(&hold);
         intake.unreadable = true;
-        let attach = intake.opened();
+        let attach = intake.opened(ROOM);
         assert!(intake.take(attach, &[b'x'; 4096], clock::wall()));
         assert!(!intake.take(attach, b"x", clock::wall()));
         assert_eq!(hold.held(), 8192);

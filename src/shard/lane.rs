@@ -17,6 +17,7 @@ use crate::lines::group::Group;
 use crate::metrics::{RouteCounters, RouteLabels};
 use crate::route::select::Selection;
 use crate::route::verdict::Verdicts;
+use crate::sink::readable::Readable;
 use crate::sink::{Prefix, Sink};
 use crate::spool::{self, Spool};
 use crate::stamp::Stamp;
@@ -51,6 +52,8 @@ pub struct Route {
     pub joining: Option<Joining>,
     /// How it writes them.
     pub sink: Arc<dyn Sink>,
+    /// What it writes of lines that are JSON objects.
+    pub readable: Readable,
     /// How they travel.
     pub delivery: Delivery,
     /// What happens when its memory is used up.
@@ -65,6 +68,18 @@ pub struct Route {
     pub only_on: Option<usize>,
     /// What it did: a set of counters a shard, and one for the thread of the webhooks.
     pub counters: Vec<Arc<RouteCounters>>,
+}
+
+/// A line that no container wrote: see [`super::side`].
+pub struct Side<'a> {
+    /// Stats or events.
+    pub source: Source,
+    /// What it tells of, as sinks see it.
+    pub subject: &'a Container,
+    /// Its time.
+    pub stamp: &'a Stamp,
+    /// A JSON object and a newline.
+    pub line: &'a [u8],
 }
 
 /// Who judges lines for a route with a filter.
@@ -112,7 +127,8 @@ impl Lane {
     /// where the shard looks for full queues.
     pub fn new(route: &Arc<Route>, shard: usize, room: &Rc<Room>) -> (Lane, DeliveryTask) {
         let counters = Arc::clone(&route.counters[shard]);
-        let outbox = Outbox::new(Arc::clone(&route.budget), route.delivery.record_max());
+        let record_max = route.delivery.record_max().min(route.sink.record_max());
+        let outbox = Outbox::new(Arc::clone(&route.budget), record_max);
         let viewed = route.delivery.is_for_viewer();
         let overflow = if viewed { Overflow::DropOldest } else { route.overflow };
         let berth = route.spool.as_ref().map(|spool| spool::Berth::new(spool, shard));
@@ -148,7 +164,7 @@ impl Lane {
     pub fn bind(&self, container: &Container) -> Option<[Option<Prefix>; 2]> {
         self.route.selection.takes(container).then(|| {
             self.bound.set(true);
-            Source::ALL.map(|source| {
+            Source::OUTPUTS.map(|source| {
                 let wanted = self.route.selection.takes_source(source);
                 wanted.then(|| self.route.sink.prefix(container, source))
             })
@@ -296,6 +312,54 @@ impl Lane {
         let received = self.write(prefix, stamp, lines, count);
         self.received(received, lines.len());
         received
+    }
+
+    /// Whether the route takes lines of `source` that tell of `subject`, which is a container or
+    /// one of the other things that the daemon has.
+    pub fn wants(&self, source: Source, subject: &Container, is_container: bool) -> bool {
+        let selection = &self.route.selection;
+        let takes_it = || match is_container {
+            true => selection.takes(subject),
+            false => selection.takes_others(),
+        };
+        selection.takes_source(source) && takes_it()
+    }
+
+    /// Writes a line that no container wrote, if the route keeps it. It is never joined to others.
+    /// Where there is no room, a line of stats is left out, for the next one is sure to come; one
+    /// of events takes the place of the oldest, as what no log has.
+    pub fn take_side(&self, side: &Side<'_>) {
+        self.received(1, side.line.len());
+        let filtered = || self.queue.counters.filtered_lines.add(1);
+        if !self.keeps(side.line) {
+            return filtered();
+        }
+        match side.source {
+            Source::Stats if !self.queue.has_room() => return self.queue.leave_out_stats(),
+            Source::Events if self.queue.is_full() => self.queue.make_room(),
+            _ => {}
+        }
+        let object = side.line.strip_suffix(b"\n").unwrap_or(side.line);
+        let (text, error) = self.route.readable.text(side.source, object);
+        if text.is_empty() {
+            return filtered();
+        }
+        if let Some(error) = error {
+            self.queue.append(|outbox| outbox.note_failure(&error, false));
+        }
+        let prefix = self.route.sink.prefix(side.subject, side.source);
+        let text = [&*text, b"\n"].concat();
+        self.write(&prefix, side.stamp, Blocks::joined(&text), Some(1));
+    }
+
+    /// Whether the route's expressions keep a line, with its newline.
+    fn keeps(&self, line: &[u8]) -> bool {
+        let Some(Judge { verdicts, number }) = self.judge() else { return true };
+        let mut kept = false;
+        let wanted = verdicts.wanted(|route| route == *number);
+        let mut see = |_: usize, places: &[Place]| kept |= !places.is_empty();
+        verdicts.judge(Blocks::whole(line), &wanted, &mut see);
+        kept
     }
 
     /// Keeps the lines at `places`, to be written by [`Lane::take_kept`]; `false` if they should be

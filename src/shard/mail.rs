@@ -8,7 +8,9 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::command::Signal;
+use crate::io::clock;
 use crate::io::stream::Closer;
+use crate::transport::link::{Action, Link};
 
 /// Ends of runs that are kept: of a container that goes on crashing, while nobody can look at it.
 const DEATHS_MAX: usize = 64;
@@ -148,6 +150,14 @@ impl Mailbox {
             }
             None => self.bell.notified().await,
         }
+    }
+
+    /// Waits as `pace` says before another attempt, or until something happens; `false`: `pace` is
+    /// to be asked again, as time alone is for it to judge. It has to know that an attempt begins.
+    pub async fn wait_by(&self, pace: &mut Link) -> bool {
+        let Action::Wait(until) = pace.poll(clock::now()) else { return true };
+        self.wait(Some(until)).await;
+        self.take_stirred()
     }
 
     /// Notes what ends the attach stream; ends it at once if the program stops.

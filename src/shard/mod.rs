@@ -6,8 +6,9 @@
 //! [`positions`] note how far all has come, for a [`journal`]. [`lane`] is a route's share of the
 //! shard, [`groups`] the lines that it joins, [`berths`] has routes come and go, [`roster`] tells
 //! others who is being read, [`dial`] by which clock a line's time is, [`vigil`] finds streams that
-//! hang, [`overdue`] answers that do. No lock is taken and nothing is allocated per line; other
-//! threads are heard between reads, through bounded channels.
+//! hang, [`overdue`] answers that do. [`sampler`] has what containers use, and [`side`] is the way
+//! of what no container wrote. No lock is taken and nothing is allocated per line; other threads
+//! are heard between reads, through bounded channels.
 
 pub mod backlog;
 mod behind;
@@ -27,6 +28,8 @@ mod overdue;
 pub mod pass;
 pub mod positions;
 pub mod roster;
+mod sampler;
+mod side;
 mod vigil;
 
 use std::cell::{Cell, RefCell};
@@ -41,14 +44,14 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::config::{FollowSettings, Timestamp};
-use crate::docker::inspect::Container;
+use crate::docker::inspect::{Container, parse_inspect};
 use crate::io::pace::Pace;
 use crate::io::pool::Pool;
 use crate::io::tick::Ticker;
 use crate::io::{Driver, clock, doze};
 use crate::metrics::ShardCounters;
 use crate::transport::StreamTarget;
-use crate::transport::daemon::{Daemon, Streaming};
+use crate::transport::daemon::{Daemon, DaemonError, Streaming};
 use crate::transport::queue::Room;
 use behind::{CATCHING_UP_MAX, RESUMING_MAX};
 use berths::Berths;
@@ -62,6 +65,7 @@ use lane::{Lane, Route};
 use mail::Mailbox;
 use positions::Positions;
 use roster::Roster;
+use sampler::Samplers;
 
 /// A destroyed container's stream ends by itself, unless it never ran: then we end it.
 const DESTROYED_GRACE: Duration = Duration::from_secs(2);
@@ -86,6 +90,8 @@ pub struct Setup {
     pub timestamp: Timestamp,
     /// A stream that was silent for so long is asked about.
     pub silence: Duration,
+    /// A line of stats stands for so long.
+    pub stats_interval: Duration,
     /// What all shards may hold of what comes while logs are read.
     pub hold: Arc<Hold>,
     /// Where it tells whom it reads.
@@ -154,6 +160,17 @@ impl Crew {
         }
     }
 
+    /// What the daemon says of a container, and its answer.
+    async fn inspect(&self, id: &str, mail: &Mailbox) -> Result<Container, DaemonError> {
+        let daemon = self.daemon();
+        let question = daemon.api.inspect(id);
+        let answer = daemon.ask(&question, |closer| mail.asked(closer)).await?;
+        let parsed = parse_inspect(&answer.body);
+        let mut container = parsed.map_err(|error| DaemonError::Nonsense(error.to_string()))?;
+        container.answer = Some(answer.body.into());
+        Ok(container)
+    }
+
     /// The time by the daemon's clock as far as it is known, in nanoseconds since 1970.
     pub fn now(&self) -> u64 {
         self.greeting.borrow().clock.at(nanos(clock::wall()))
@@ -167,6 +184,15 @@ impl Crew {
     /// How far [`Crew::now`] may be off.
     pub fn slack(&self) -> Duration {
         self.greeting.borrow().clock.slack
+    }
+
+    /// No more bytes of a stream fit between the daemon and us. It keeps 1 MB of each (moby
+    /// pkg/ioutils `BytesPipe`), and a Unix socket has 208 KiB at most; one of TCP may have 10 MiB.
+    fn room_between(&self) -> u64 {
+        match self.target {
+            StreamTarget::Unix(_) => 2 << 20,
+            _ => 16 << 20,
+        }
     }
 
     /// How a stream is read that was just opened.
@@ -221,6 +247,7 @@ impl Crew {
 struct Shard {
     crew: Rc<Crew>,
     berths: Berths,
+    samplers: Samplers,
     /// In an order, so that the stop has one.
     followers: BTreeMap<String, (Rc<Mailbox>, JoinHandle<()>)>,
 }
@@ -244,9 +271,12 @@ pub(crate) async fn serve(setup: Setup) -> u64 {
             Ok(Command::Daemon(greeting)) => shard.crew.greet(greeting),
             Ok(Command::Follow { container, origin }) => shard.follow(container, origin),
             Ok(Command::Signal { id, signal }) => shard.signal(&id, signal),
-            Ok(Command::Open(route)) => shard.berths.open(&route),
-            Ok(Command::Close(closing)) => shard.berths.close(closing),
-            Ok(Command::Replace(closing, route)) => shard.berths.replace(closing, &route),
+            Ok(Command::Event(happening)) => shard.crew.tell_event(&happening),
+            Ok(Command::Open(route)) => shard.change_routes(|berths| berths.open(&route)),
+            Ok(Command::Close(closing)) => shard.change_routes(|berths| berths.close(closing)),
+            Ok(Command::Replace(closing, route)) => {
+                shard.change_routes(|berths| berths.replace(closing, &route));
+            }
             Ok(Command::Stop(patience)) => return shard.stop(clock::now() + patience).await,
             Err(crossbeam_channel::TryRecvError::Empty) => setup.bell.notified().await,
             // Control is gone: so is everything.
@@ -302,10 +332,17 @@ impl Shard {
         checkpoint::keep_noting(&crew);
         let mut berths = Berths::new(Rc::clone(&crew));
         setup.routes.iter().for_each(|route| berths.open(route));
-        Shard { crew, berths, followers: BTreeMap::new() }
+        let samplers = Samplers::new(Rc::clone(&crew), setup.stats_interval);
+        Shard { crew, berths, samplers, followers: BTreeMap::new() }
+    }
+
+    fn change_routes(&mut self, change: impl FnOnce(&mut Berths)) {
+        change(&mut self.berths);
+        self.samplers.look();
     }
 
     fn follow(&mut self, container: Container, origin: command::Origin) {
+        self.samplers.follow(&container, origin);
         let mail = Rc::new(Mailbox::default());
         let id = container.id.clone();
         let feed = Feed::new(
@@ -327,6 +364,7 @@ impl Shard {
     }
 
     fn signal(&mut self, id: &str, signal: Signal) {
+        self.samplers.signal(id, &signal);
         if signal != Signal::Destroyed {
             if let Some((mail, _)) = self.followers.get(id) {
                 mail.signal(signal);
@@ -343,7 +381,8 @@ impl Shard {
     }
 
     /// Stops reading, then delivers what is held, until `deadline` at the latest.
-    async fn stop(self, deadline: Instant) -> u64 {
+    async fn stop(mut self, deadline: Instant) -> u64 {
+        self.samplers.stop();
         for (mail, _) in self.followers.values() {
             mail.stop();
         }

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use super::backlog::Backlog;
 use super::follow::Follower;
+use super::vigil::UNDER_WAY;
 use crate::docker::inspect::parse_inspect;
 use crate::docker::request::LogsQuery;
 use crate::io::clock;
@@ -27,8 +28,6 @@ const SEARCH: u32 = 5;
 /// The time for a log is doubled so often at most: to three and a half days, where a stream may be
 /// silent for a minute.
 const DOUBLED_MAX: u32 = 10;
-/// What the log has for longer should have come.
-const UNDER_WAY: Duration = Duration::from_secs(2);
 
 /// What was asked of the daemon.
 pub(super) enum Asked {

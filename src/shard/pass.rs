@@ -11,7 +11,8 @@ use crate::docker::Source;
 use crate::docker::inspect::Container;
 use crate::docker::logs::Parts;
 use crate::docker::request::LogsQuery;
-use crate::doors::cursor::Cursor;
+use crate::doors::cursor::{Cursor, Rotated};
+use crate::doors::opening::Opening;
 use crate::doors::resume::{Replay, Resume};
 use crate::io::clock;
 use crate::io::stream::Closer;
@@ -35,6 +36,12 @@ pub struct Place {
     /// All that was written up to this time was taken, and some of it: if the log has no message so
     /// old any more, those after it may be missing too. To be looked at before the next pass.
     reaches: Option<u64>,
+    /// That was looked for.
+    looked: bool,
+    /// Nothing is known of it but a time, and its log was not read.
+    opening: Option<Opening>,
+    /// That it was rotated before that, until it is said.
+    rotated: Option<Rotated>,
 }
 
 /// A run of a container, as inspect tells it: nanoseconds since 1970, daemon's clock.
@@ -53,12 +60,18 @@ pub struct LastRun {
 /// were seen.
 const OUTSIDE_NANOS: u64 = 50_000_000;
 
+/// Where runs came and went in between, the next one is not begun so soon after the end of another.
+const BEHIND_NANOS: u64 = 10_000_000;
+
 /// The pauses while receivers catch up.
 const EASE: Duration = Duration::from_millis(2);
 /// A pass that no lane has room for is given up after so long.
 const ROOM_SOON: Duration = Duration::from_secs(5);
 /// A receiver that took nothing for so long is not waited for.
 const EASE_MAX: Duration = Duration::from_secs(1);
+
+/// What became of lines that are not in the log any more.
+const ROTATED: &str = "its log has been rotated past them";
 
 /// So often in turn a daemon may fail to read a log before it is taken for one that it cannot read.
 const LOG_FAILURES: u32 = 5;
@@ -78,7 +91,7 @@ pub enum PassError {
 impl Place {
     /// Before the newest `tail` lines, or all of them, as they are `now`.
     pub fn backlog(tail: Option<u64>, now: u64) -> Place {
-        Place { tail: tail.map(|lines| (lines, now)), ..Place::since(0) }
+        Place { tail: tail.map(|lines| (lines, now)), opening: None, ..Place::since(0) }
     }
 
     /// Before the first message at or after `nanos` (since 1970, daemon's clock).
@@ -92,29 +105,34 @@ impl Place {
             clean: None,
             shown: Cursor::new(),
             reaches: None,
+            looked: false,
+            opening: Some(Opening::new(nanos)),
+            rotated: None,
         }
     }
 
     /// Behind what earlier passes have shown.
     pub fn on_from(shown: Cursor) -> Place {
-        Place { cursor: shown.clone(), shown, ..Place::since(0) }
+        let opening = shown.is_before_all().then(|| Opening::new(shown.begins()));
+        Place { cursor: shown.clone(), shown, opening, ..Place::since(0) }
     }
 
     /// The same, where all that was written up to this time (nanoseconds since 1970, daemon's
-    /// clock) was taken, and some of it.
+    /// clock) was taken, and some of it; `None` where nothing was.
     pub fn reaching(self, until: Option<u64>) -> Place {
-        Place { reaches: until, ..self }
+        let opening = until.is_none().then(|| Opening::new(self.begins()));
+        Place { reaches: until, opening, ..self }
     }
 
     /// Behind what attach delivered after passes that came as far as `shown`.
     pub fn after(resume: Resume, shown: Cursor) -> Place {
         let since = resume.since();
-        Place { resume: Some(resume), shown, ..Place::since(since) }
+        Place { resume: Some(resume), shown, opening: None, ..Place::since(since) }
     }
 
-    /// The log is left for a while: whether it was rotated past this place is to be looked at.
-    pub fn leave(&mut self) {
-        self.reaches = self.reaches.or(self.cursor.latest());
+    /// No message before this time is missing (nanoseconds since 1970, daemon's clock).
+    pub fn begins(&self) -> u64 {
+        self.cursor.begins()
     }
 
     /// How far it has come.
@@ -145,12 +163,13 @@ impl Place {
         let Some(started) = container.started_at.filter(|_| !self.is_clean(container)) else {
             return;
         };
-        let half = (started.saturating_sub(last.finished_at) / 2).min(OUTSIDE_NANOS);
+        let half = started.saturating_sub(last.finished_at) / 2;
         let border = match container.finished_at {
             _ if last.told => last.finished_at,
-            // No other run ended since: this is the one after it.
+            // No other run ended since: this is the one after it. Of a busy engine its first lines
+            // were stamped 66 ms before `StartedAt`, and none was written between the runs.
             Some(finished) if finished == last.finished_at => started - half,
-            _ => last.finished_at.saturating_add(half),
+            _ => last.finished_at.saturating_add(half.min(BEHIND_NANOS)),
         };
         let mut cursor = std::mem::take(&mut self.shown);
         cursor.raise(border);
@@ -169,6 +188,13 @@ impl Place {
         if !self.cursor.accept(source, ts) {
             return;
         }
+        if let Some(opening) = &mut self.opening {
+            let over = opening.is_over(ts);
+            self.rotated = opening.logged(ts, bytes.len()).filter(|_| !over);
+            if over || self.rotated.is_some() {
+                self.opening = None;
+            }
+        }
         let parts = &mut self.parts;
         match &mut self.resume {
             Some(resume) => {
@@ -181,16 +207,44 @@ impl Place {
         }
     }
 
+    /// Says what may be missing, if the log was rotated past what was taken.
+    fn tell_rotated(&mut self, follower: &Follower) {
+        if let Some(Rotated { from, to }) = self.cursor.take_rotated().or(self.rotated.take()) {
+            follower.note_gap(from, to, ROTATED);
+        }
+    }
+
     /// Whether messages are held back, because the last delivered ones may not be in the log yet.
     pub fn holds_back(&self) -> bool {
         self.resume.as_ref().is_some_and(|resume| !resume.is_decided())
     }
 
-    /// No pass will show more: hands on what is held back.
-    pub fn finish(&mut self, intake: &mut Intake) {
+    /// No pass will show more: hands on what is held back, unless it is to be read once more.
+    pub fn finish(&mut self, intake: &mut Intake) -> Result<(), PassError> {
         let parts = &mut self.parts;
         if let Some(resume) = &mut self.resume {
             resume.finish(&mut |replay| deliver(&replay, parts, intake));
+        }
+        self.is_read()
+    }
+
+    /// Whether what a pass has shown need not be read once more, since it was too much to be held
+    /// until the end of what attach had delivered was found.
+    fn is_read(&self) -> Result<(), PassError> {
+        match self.resume.as_ref().is_some_and(Resume::wants_again) {
+            true => Err(PassError::Broken("what came last is not in it: once more".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    /// Goes back to what is to be read once more.
+    fn begin_again(&mut self) {
+        let Some(resume) = &mut self.resume else { return };
+        let since = resume.since();
+        for source in resume.begins_again() {
+            self.cursor.go_back(source, since);
+            self.parts[source as usize] = Parts::default();
+            self.looked = false;
         }
     }
 
@@ -203,13 +257,13 @@ impl Place {
         if let Some(resume) = &mut self.resume {
             resume.pass_ended(&mut |replay| deliver(&replay, parts, intake));
             if resume.is_decided() && !std::mem::replace(&mut self.resumed, true) {
-                let unsure = Source::ALL.into_iter().filter(|&source| resume.is_unsure(source));
+                let unsure = Source::OUTPUTS.into_iter().filter(|&source| resume.is_unsure(source));
                 guesses = unsure.count() as u64;
             }
         }
         // Lines that were left out because of the limit stay left out.
         if let Some((_, asked_at)) = self.tail.take()
-            && self.cursor.since(&Source::ALL).is_none()
+            && self.cursor.since(&Source::OUTPUTS).is_none()
         {
             self.cursor = Cursor::at(asked_at);
         }
@@ -227,17 +281,19 @@ fn deliver(replay: &Replay<'_>, parts: &mut [Parts; 2], intake: &mut Intake) {
     intake.deliver(source, bytes, ts);
 }
 
-/// Reads from `place` to the end of the log; with `follow` until the container stops.
+/// Reads from `place` to the end of the log; with `follow` until the container stops. One that is to
+/// be read once more is broken off.
 pub async fn read(
     follower: &Follower,
     place: &mut Place,
     tty: bool,
     follow: bool,
 ) -> Result<(), PassError> {
-    let sources: &[Source] = if tty { &[Source::Stdout] } else { &Source::ALL };
-    if let Some(reached) = place.reaches {
+    let sources: &[Source] = if tty { &[Source::Stdout] } else { &Source::OUTPUTS };
+    place.begin_again();
+    if let Some(reached) = place.reaches.filter(|_| !place.looked) {
         look_for_gap(follower, reached, tty).await?;
-        place.reaches = None;
+        place.looked = true;
     }
     let _turn = if place.holds_back() { follower.turn_to_resume().await } else { None };
     let query = place.query(sources, follow);
@@ -257,6 +313,10 @@ async fn read_answer(
     let stream = open(query, follower, awaited).await?;
     follower.log_failures.set(0);
     place.cursor.begin_pass();
+    if let Some(opening) = &mut place.opening {
+        let run = Place::begin_of_run(&follower.container);
+        opening.pass_begins(began, run, follower.container.log_full);
+    }
     if let Some(resume) = &mut place.resume {
         resume.pass_begins(began);
     }
@@ -266,10 +326,13 @@ async fn read_answer(
     let result = read_messages(stream, place, tty, follower, awaited).await;
     let now = follower.crew.now();
     let mut intake = follower.intake.borrow_mut();
+    let result = result.and_then(|()| {
+        follower.overdue.set(0);
+        follower.crew.counters.unsure_seams.add(place.end_pass(&mut intake));
+        place.is_read()
+    });
     match &result {
         Ok(()) => {
-            follower.overdue.set(0);
-            follower.crew.counters.unsure_seams.add(place.end_pass(&mut intake));
             if let Some(seam) = intake.seam() {
                 let _ = seam.pass_ended(now);
             }
@@ -307,7 +370,7 @@ async fn look_for_gap(follower: &Follower, reached: u64, tty: bool) -> Result<()
     let oldest = oldest(&all, follower, tty, &awaited);
     match follower.watched(&awaited, oldest).await? {
         Some(oldest) if oldest > reached => {
-            follower.note_gap(reached, oldest, "its log has been rotated past them");
+            follower.note_gap(reached, oldest, ROTATED);
         }
         _ => {}
     }
@@ -364,6 +427,8 @@ async fn read_messages(
             })
             .await;
         awaited.came();
+        place.is_read()?;
+        place.tell_rotated(follower);
         held_back.must_set(place.resume.as_ref().map_or(0, Resume::held));
         if let Some(error) = corrupt {
             return Err(PassError::Broken(error.to_string()));
@@ -390,6 +455,7 @@ async fn read_messages(
     }
     let mut intake = intake.borrow_mut();
     log.finish(&mut |source, ts, text| place.take(source, ts, text, &mut intake));
+    place.tell_rotated(follower);
     match log.complaint {
         // In-band: the daemon met an error while it read.
         Some(words) => Err(PassError::Broken(format!("the daemon says: {words}"))),
@@ -442,5 +508,23 @@ impl Follower {
             Some(_) => PassError::Unreadable(error.to_string()),
             None => PassError::Broken(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A busy engine says late that a run has begun: its lines are already in the log.
+    #[test]
+    fn the_next_run_begins_well_before_it_is_said_to() {
+        const SECOND: u64 = 1_000_000_000;
+        let first = LastRun { started_at: Some(SECOND), finished_at: 3 * SECOND, told: false };
+        let mut place = Place::since(0);
+        place.set_clean(Some(first));
+        let (started_at, finished_at) = (Some(5 * SECOND), Some(3 * SECOND));
+        place.run_again(&Container { started_at, finished_at, ..Container::default() });
+        assert_eq!(place.begins(), 4 * SECOND);
+        assert!(place.clean.is_none());
     }
 }

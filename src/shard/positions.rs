@@ -113,12 +113,24 @@ struct Book {
     /// Which writing of the whole book this is; [`super::journal`] has it, too.
     #[serde(default)]
     generation: u64,
-    /// Who has no place had written nothing by this time (nanoseconds since 1970).
+    /// A container that has places, but none for some route, had written nothing for that by this
+    /// time (nanoseconds since 1970).
     until: u64,
+    /// One that has none at all was made after this time: then the daemon listed all that there
+    /// were, and of those that were new each has a place since. `None` in a book of an older
+    /// version.
+    #[serde(default)]
+    listed: Option<u64>,
     /// By container, then by route.
     containers: BTreeMap<String, BTreeMap<String, Mark>>,
     #[serde(skip)]
     changes: Changes,
+    /// When the last list was asked for, and since when containers are to be read that were heard
+    /// of and have no place yet: it is not known who they are.
+    #[serde(skip)]
+    last_list: u64,
+    #[serde(skip)]
+    pending: BTreeMap<String, u64>,
 }
 
 /// What of a book is not written down.
@@ -137,6 +149,8 @@ struct Changes {
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     until: u64,
+    #[serde(default)]
+    listed: Option<u64>,
     /// Without a mark: there is no place any more.
     containers: BTreeMap<String, BTreeMap<String, Option<Mark>>>,
 }
@@ -194,6 +208,17 @@ impl Book {
         }
     }
 
+    /// Since when a container is to be read that has no place.
+    fn listed(&self) -> u64 {
+        self.listed.unwrap_or(self.until)
+    }
+
+    /// The last list, or who is pending, is another.
+    fn note_listed(&mut self) {
+        let settled = self.pending.values().copied().fold(self.last_list, u64::min);
+        self.listed = Some(self.listed().max(settled));
+    }
+
     fn take_record(&mut self) -> Record {
         let place = |id: &str, route: &str| self.containers.get(id)?.get(route).cloned();
         let containers = std::mem::take(&mut self.changes.of).into_iter().map(|(id, routes)| {
@@ -204,11 +229,12 @@ impl Book {
             let places = places.collect();
             (id, places)
         });
-        Record { containers: containers.collect(), until: self.until }
+        Record { containers: containers.collect(), until: self.until, listed: self.listed }
     }
 
     fn enter(&mut self, record: Record) {
         self.until = record.until;
+        self.listed = record.listed.or(self.listed);
         for (id, routes) in record.containers {
             for (route, mark) in routes {
                 match mark {
@@ -227,16 +253,25 @@ pub struct Positions {
     /// Until when each shard has noted all.
     noted: Mutex<BTreeMap<usize, u64>>,
     /// Since when containers without a place are to be read; `None` where there was no book.
-    since: Option<u64>,
+    since: Option<Since>,
     /// Who is woken when there is something to be written down.
     writer: OnceLock<Waker>,
+}
+
+/// Since when containers without a place are to be read: nanoseconds since 1970.
+#[derive(Clone, Copy, Debug)]
+struct Since {
+    /// Those that have one for another route.
+    known: u64,
+    /// Others.
+    unknown: u64,
 }
 
 impl Positions {
     /// A first run, which begins `now`.
     pub fn new(now: u64) -> Positions {
         // No earlier journal that may still lie there has a generation as late as this.
-        let book = Book { until: now, generation: now, ..Book::default() };
+        let book = Book { until: now, listed: Some(now), generation: now, ..Book::default() };
         Positions { book: Mutex::new(book), ..Positions::default() }
     }
 
@@ -259,7 +294,8 @@ impl Positions {
         });
         // A clock may have been set back: nothing was written after now.
         book.until = book.until.min(now);
-        let since = Some(book.until);
+        book.listed = Some(book.listed().min(now));
+        let since = Some(Since { known: book.until, unknown: book.listed() });
         Ok(Positions { since, book: Mutex::new(book), ..Positions::default() })
     }
 
@@ -309,9 +345,11 @@ impl Positions {
     /// there before the container.
     pub fn of(&self, id: &str, route: &str) -> Option<Arc<Mark>> {
         let book = self.book();
-        let mark = book.containers.get(id).and_then(|routes| routes.get(route));
-        let mark = mark.cloned().or_else(|| self.since.map(Mark::since));
-        mark.map(Arc::new)
+        let routes = book.containers.get(id);
+        let mark = routes.and_then(|routes| routes.get(route)).cloned();
+        let begin =
+            |since: Since| Mark::since(if routes.is_some() { since.known } else { since.unknown });
+        mark.or_else(|| self.since.map(begin)).map(Arc::new)
     }
 
     /// Enters how far container `id` is delivered to `route`.
@@ -332,6 +370,34 @@ impl Positions {
         let mut book = self.book();
         let routes = book.containers.remove(id).unwrap_or_default();
         routes.keys().for_each(|route| book.changes.note(id, route));
+        drop(book);
+        self.settled(id);
+    }
+
+    /// The daemon has told of container `id`, which is about to be followed: until it has its
+    /// places a later run has to look for it as far back as now.
+    pub fn heard_of(&self, id: &str) {
+        let mut book = self.book();
+        if !book.containers.contains_key(id) {
+            let listed = book.listed();
+            book.pending.entry(id.to_owned()).or_insert(listed);
+        }
+    }
+
+    /// Container `id` has its places, as far as routes select it.
+    pub fn settled(&self, id: &str) {
+        let mut book = self.book();
+        if book.pending.remove(id).is_some() {
+            book.note_listed();
+        }
+    }
+
+    /// The daemon has listed its containers, which was asked for at `at` (nanoseconds since 1970),
+    /// and those that were new were [heard of](Positions::heard_of).
+    pub fn listed(&self, at: u64) {
+        let mut book = self.book();
+        book.last_list = at;
+        book.note_listed();
     }
 
     /// The route is gone: should one like it come later, it begins then.
@@ -401,6 +467,41 @@ mod tests {
             {"at":0,"text":""},{"at":0,"text":""}]}}}}"#;
         let read = Positions::parse(before, &[], 10).unwrap();
         assert_eq!(read.of("a", "r").unwrap().at(), 5, "written without a journal");
+    }
+
+    /// One that events did not tell of is read from the last list on, or from an earlier one, if
+    /// that had a container of which nobody knew who it was.
+    #[test]
+    fn a_container_that_was_not_known_is_read_from_the_last_list_on() {
+        let positions = Positions::new(5);
+        let of = |id: &str| {
+            positions.set_changed();
+            let (text, _) = written(&positions, &[false]);
+            Positions::parse(&text, &[], 100).unwrap().of(id, "r").unwrap().at()
+        };
+        positions.all_until(0, 90);
+        assert_eq!(of("new"), 5);
+        positions.heard_of("a");
+        positions.listed(10);
+        assert_eq!(of("new"), 5, "a may be anybody");
+        positions.begin("a", "other", &Mark::since(0));
+        positions.settled("a");
+        assert_eq!((of("new"), of("a")), (10, 90));
+        positions.heard_of("b");
+        positions.listed(20);
+        positions.listed(30);
+        positions.heard_of("c");
+        positions.heard_of("a");
+        assert_eq!(of("new"), 10);
+        positions.forget("b");
+        assert_eq!(of("new"), 10, "c was heard of when b was not settled");
+        positions.settled("c");
+        assert_eq!(of("new"), 30);
+        positions.listed(25);
+        assert_eq!(of("new"), 30, "a clock that was set back");
+        let before = r#"{"until":9,"containers":{}}"#;
+        let read = Positions::parse(before, &[], 10).unwrap();
+        assert_eq!(read.of("new", "r").unwrap().at(), 9, "written without lists");
     }
 
     #[test]

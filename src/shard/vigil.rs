@@ -19,12 +19,12 @@ use crate::transport::daemon::DaemonError;
 /// Questions of a shard lie apart by at least this part of the time that a stream may be silent,
 /// however many are: one a second, where that is a minute.
 const TURNS_A_SILENCE: u32 = 60;
-/// What is in the log for longer should have come by attach.
-const UNDER_WAY: Duration = Duration::from_secs(2);
+/// What is in the log for longer should have come.
+pub(super) const UNDER_WAY: Duration = Duration::from_secs(2);
 /// The end of a container that was told of for longer should have ended its stream.
 const END_UNDER_WAY: Duration = Duration::from_secs(5);
 /// A line may come by attach so long before it is stamped: then its text tells that it has.
-const ARRIVAL: Duration = Duration::from_millis(250);
+pub(super) const ARRIVAL: Duration = Duration::from_millis(250);
 
 /// When a shard may ask, whichever of its streams it is about.
 pub(super) struct Turns {
@@ -99,7 +99,9 @@ impl Follower {
         let live_until = self.live_until();
         if vigil.ended {
             vigil.rest(now + silence);
-            if self.run_is_over().await {
+            // The stream may have shown since that it is not its run which has ended.
+            vigil.ended = self.end_was_told(attached);
+            if vigil.ended && self.run_is_over().await {
                 self.hang_up(live_until, "although its container has ended");
             }
             return;
@@ -114,7 +116,7 @@ impl Follower {
                 return;
             }
         }
-        match self.compare_with_log(live_until).await {
+        match self.compare_with_log(live_until, attached.attached_at).await {
             Finding::Missing(stamp) => {
                 let known = vigil.missing.filter(|(since, _)| *since == live_until);
                 let first = known.map_or(stamp, |(_, first)| first);
@@ -144,10 +146,12 @@ impl Follower {
         self.inspect().await.is_ok_and(|seen| !self.is_this_run(&seen))
     }
 
-    /// Whether the log has a line from after `live_until` that should have come.
-    async fn compare_with_log(&self, live_until: u64) -> Finding {
+    /// Whether the log's newest line should have come and has not, by a stream that was opened at
+    /// `attached_at`. It may be older than the last read: what was on its way when the stream began
+    /// to hang is lost, and the container may have written nothing since.
+    async fn compare_with_log(&self, live_until: u64, attached_at: u64) -> Finding {
         let daemon = self.crew.daemon();
-        let since = live_until.saturating_add(1);
+        let since = attached_at.min(live_until).saturating_add(1);
         let query = LogsQuery { since: Some(since), until: None, tail: Some(1), follow: false };
         let request = daemon.api.logs(&self.id, &query);
         let answer = match daemon.ask(&request, |closer| self.mail.asked(closer)).await {
@@ -155,18 +159,22 @@ impl Follower {
             Err(DaemonError::Refused { status: 500 | 501, .. }) => return Finding::Unknown,
             Err(_) => return Finding::Silent,
         };
-        let (mut newest, mut come) = (0, true);
+        let arrival = nanos(ARRIVAL + self.crew.slack());
+        let (mut newest, mut missing) = (0, false);
         let mut log = Backlog::new(self.container.tty);
         let mut see = |source: Source, stamp: u64, message: &[u8]| {
-            let surely_new = stamp > live_until.saturating_add(nanos(ARRIVAL + self.crew.slack()));
-            newest = stamp;
-            come = !surely_new && self.intake.borrow().tails[source as usize].has(message);
+            let intake = self.intake.borrow();
+            let tail = &intake.tails[source as usize];
+            let came_since = if tail.last() > attached_at { live_until } else { attached_at };
+            let surely_new = stamp > came_since.saturating_add(arrival);
+            let lacks = if stamp > live_until { !tail.has(message) } else { tail.lacks(message) };
+            (newest, missing) = (stamp, surely_new || lacks);
         };
         if log.push(&answer.body, &mut see).is_err() {
             return Finding::Unknown;
         }
         log.finish(&mut see);
-        if newest >= since && !come { Finding::Missing(newest) } else { Finding::Silent }
+        if newest >= since && missing { Finding::Missing(newest) } else { Finding::Silent }
     }
 
     /// Lets go of a stream that hangs, unless it has brought something meanwhile, or ended.
@@ -181,7 +189,8 @@ impl Follower {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
+/// In nanoseconds.
+pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

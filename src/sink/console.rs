@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use super::palette::Palette;
-use super::{Built, Prefix, Sink, SinkSpec, field, records, target};
+use super::{Built, Prefix, Reader, Sink, SinkSpec, field, records, target};
 use crate::buffer::Outbox;
 use crate::config::Settings;
 use crate::docker::Source;
@@ -61,6 +61,10 @@ impl Sink for Console {
             after_time: format!("  | {reset}").into_bytes().into(),
             ..Prefix::default()
         }
+    }
+
+    fn reader(&self) -> Reader {
+        Reader::People
     }
 
     fn encode(&self, prefix: &Prefix, _stamp: &Stamp, lines: Blocks<'_>, out: &mut Outbox) -> u64 {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::{Prefix, Sink, field};
+use super::{Prefix, Reader, Sink, field};
 use crate::buffer::Outbox;
 use crate::config::MessageTemplates;
 use crate::docker::Source;
@@ -137,6 +137,10 @@ impl Sink for Messages {
         let context = Context::slack(Arc::new(container.document()), source.name(), environment);
         let templates = self.templates.iter().map(|template| template.bind(&context));
         Prefix { templates: templates.collect(), ..Prefix::default() }
+    }
+
+    fn reader(&self) -> Reader {
+        Reader::People
     }
 
     fn encode(&self, prefix: &Prefix, stamp: &Stamp, lines: Blocks<'_>, out: &mut Outbox) -> u64 {

@@ -18,14 +18,29 @@ use crate::stamp::Stamp;
 use crate::template::Bound;
 use crate::transport::Delivery;
 
+mod batch;
 pub mod console;
+pub mod elasticsearch;
 mod field;
+pub mod fluent;
+mod json;
+pub mod json_http;
+pub mod logentries;
+pub mod loggly;
+mod loggly_syslog;
+pub mod logstash;
 mod message;
+mod msgpack;
+mod options;
 mod palette;
+pub mod papertrail;
 pub mod raw;
+pub mod readable;
 mod records;
 pub mod relp;
 pub mod slack;
+mod splice;
+pub mod sumo;
 pub mod syslog;
 mod target;
 mod templates;
@@ -37,6 +52,17 @@ mod replay;
 #[cfg(test)]
 mod testing;
 
+/// Who reads the records of a sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// A program that relies on it that a line which is an object stays one.
+    Program,
+    /// Whoever: an object stays one unless the route asks for text.
+    Either,
+    /// People: they get text unless the route asks for the object.
+    People,
+}
+
 /// Writes lines as records of one receiver's format.
 pub trait Sink: Send + Sync {
     /// What every record of this container and source has in common.
@@ -45,6 +71,17 @@ pub trait Sink: Send + Sync {
     /// Whether [`Sink::prefix`] looks at [`Container::answer`].
     fn reads_answers(&self) -> bool {
         false
+    }
+
+    /// The longest record that the receiver takes, in bytes: a longer one is cut, and counted.
+    fn record_max(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Who reads its records, which decides what becomes of lines that are JSON objects (stats and
+    /// events): see [`readable`].
+    fn reader(&self) -> Reader {
+        Reader::Program
     }
 
     /// Appends one record per line; returns how many lines that were (the encoder looks at every
@@ -65,6 +102,8 @@ pub struct Prefix {
     pub templates: Box<[Bound]>,
     /// The container's number among those that have written, for a sink that counts them.
     pub number: OnceLock<usize>,
+    /// The names, with their quotes, of members that a line's own must not stand beside.
+    pub members: Box<[String]>,
     /// The container as templates see it, for sinks whose records refer to it.
     pub document: Option<Arc<Json>>,
 }
@@ -103,8 +142,24 @@ pub struct SinkSpec {
 }
 
 /// Every sink there is. The transports' own names (`tcp`, `udp`, `tls`) mean `raw` over them.
-pub const SINKS: &[SinkSpec] =
-    &[console::SPEC, raw::SPEC, relp::SPEC, slack::SPEC, syslog::SPEC, webhook::SPEC];
+pub const SINKS: &[SinkSpec] = &[
+    console::SPEC,
+    elasticsearch::SPEC,
+    fluent::SPEC,
+    json_http::HTTP,
+    json_http::HTTPS,
+    logentries::INSIGHT,
+    logentries::SPEC,
+    loggly::SPEC,
+    logstash::SPEC,
+    papertrail::SPEC,
+    raw::SPEC,
+    relp::SPEC,
+    slack::SPEC,
+    sumo::SPEC,
+    syslog::SPEC,
+    webhook::SPEC,
+];
 
 /// Builds the sink of a route.
 pub fn build(spec: &RouteSpec, settings: &Settings) -> Result<Built, String> {

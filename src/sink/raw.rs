@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Built, Prefix, Sink, SinkSpec, field, records, target};
+use super::{Built, Prefix, Reader, Sink, SinkSpec, field, records, target};
 use crate::buffer::Outbox;
 use crate::config::Settings;
 use crate::docker::Source;
@@ -29,6 +29,10 @@ impl Sink for Raw {
         Prefix::default()
     }
 
+    fn reader(&self) -> Reader {
+        Reader::Either
+    }
+
     fn encode(&self, _prefix: &Prefix, _stamp: &Stamp, lines: Blocks<'_>, out: &mut Outbox) -> u64 {
         records::plain([&[]; 3], lines, out)
     }
@@ -47,6 +51,10 @@ impl Sink for Formatted {
 
     fn reads_answers(&self) -> bool {
         true
+    }
+
+    fn reader(&self) -> Reader {
+        Reader::Either
     }
 
     fn encode(&self, prefix: &Prefix, stamp: &Stamp, lines: Blocks<'_>, out: &mut Outbox) -> u64 {

@@ -5,7 +5,7 @@
 use super::{Built, SinkSpec, syslog, target};
 use crate::config::Settings;
 use crate::route::RouteSpec;
-use crate::transport::{Delivery, StreamTarget};
+use crate::transport::Delivery;
 
 /// `relp://` over TCP, `relp+tls://` over TLS. Options and settings are those of `syslog`, but for
 /// the framing.
@@ -15,14 +15,7 @@ pub const SPEC: SinkSpec = SinkSpec { scheme: "relp", build };
 const PORT: u16 = 2514;
 
 fn build(spec: &RouteSpec, settings: &Settings) -> Result<Built, String> {
-    let address = || target::host_or_port(spec, PORT);
-    let target = match spec.transport.as_deref() {
-        None | Some("tcp") => StreamTarget::Tcp(address()?),
-        Some("tls") => target::secured(address()?, spec, settings)?,
-        Some(other) => {
-            return Err(target::bad_transport(spec, other, "use relp:// or relp+tls://"));
-        }
-    };
+    let target = target::stream(spec, settings, PORT)?;
     syslog::over(Delivery::Relp(target), spec, settings)
 }
 
@@ -32,7 +25,7 @@ mod tests {
     use crate::docker::Source;
     use crate::docker::inspect::Container;
     use crate::sink::testing::{self, TIME};
-    use crate::transport::HostPort;
+    use crate::transport::{HostPort, StreamTarget};
 
     fn built(
         transport: Option<&str>,

@@ -135,7 +135,7 @@ fn each_block(case: &Value, mut block: impl FnMut(&Container, Source, &[u8])) {
             "rename" => container.name = text(frame, "name").trim_start_matches('/').to_owned(),
             "start" => container.pid = frame["pid"].as_u64().unwrap_or(container.pid),
             "die" => {
-                for source in Source::ALL {
+                for source in Source::OUTPUTS {
                     let rest = carries.remove(&(id, source)).unwrap_or_default();
                     block(container, source, &rest);
                 }

@@ -9,7 +9,7 @@
 //! A space in a tag stays, as recorded from Logspout: it can only come from the route's options.
 
 use super::templates::{self, Field, Head, Shape, Templates};
-use super::{Built, Prefix, Sink, SinkSpec, field, records, target};
+use super::{Built, Prefix, Reader, Sink, SinkSpec, field, records, target};
 use crate::buffer::Outbox;
 use crate::config::{Framing, Precision, Settings, SyslogFormat, SyslogSettings};
 use crate::docker::Source;
@@ -36,6 +36,21 @@ const TAG_MAX: usize = 32;
 /// RFC 5424, section 6: a field without a value.
 const NIL: &str = "-";
 
+/// What a receiver takes less of than its protocol allows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// The longest HOSTNAME of an RFC 5424 record, in characters.
+    pub hostname_max: usize,
+    /// The longest record, in bytes.
+    pub record_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { hostname_max: HOSTNAME_MAX, record_max: usize::MAX }
+    }
+}
+
 struct Syslog {
     format: SyslogFormat,
     framing: Framing,
@@ -45,6 +60,7 @@ struct Syslog {
     precision: Precision,
     /// The HOSTNAME of every container, where the host's own is known.
     host_hostname: Option<String>,
+    limits: Limits,
     /// Where any field is a template: all of them.
     templates: Option<Templates>,
 }
@@ -54,10 +70,12 @@ impl Sink for Syslog {
         if let Some(templates) = &self.templates {
             return self.templated(templates.bind(container, source));
         }
-        // Facility user (1), severity informational (6) or error (3): RFC 5424, section 6.2.1.
+        // Facility user (1), severity informational (6), error (3) or notice (5): RFC 5424,
+        // section 6.2.1.
         let priority = match source {
-            Source::Stdout => 14,
+            Source::Stdout | Source::Stats => 14,
             Source::Stderr => 11,
+            Source::Events => 13,
         };
         let tag = format!("{}{}", container.name, self.append_tag);
         let (before, after) = self.parts(&Head {
@@ -76,6 +94,14 @@ impl Sink for Syslog {
 
     fn reads_answers(&self) -> bool {
         self.templates.is_some()
+    }
+
+    fn record_max(&self) -> usize {
+        self.limits.record_max
+    }
+
+    fn reader(&self) -> Reader {
+        Reader::People
     }
 
     fn encode(&self, prefix: &Prefix, stamp: &Stamp, lines: Blocks<'_>, out: &mut Outbox) -> u64 {
@@ -110,7 +136,7 @@ impl Syslog {
         let data = field::printable(head.structured_data);
         match self.format {
             SyslogFormat::Rfc5424 => {
-                let host = or_nil(field::cut(&host, HOSTNAME_MAX));
+                let host = or_nil(field::cut(&host, self.limits.hostname_max));
                 let tag = or_nil(field::cut(&tag, APP_NAME_MAX));
                 let pid = or_nil(field::cut(&pid, PROCID_MAX));
                 let data = match &*data {
@@ -157,6 +183,40 @@ pub(super) fn over(
     spec: &RouteSpec,
     settings: &Settings,
 ) -> Result<Built, String> {
+    limited(delivery, spec, settings, Limits::default())
+}
+
+/// The route of a service that takes syslog's records, each ended by a newline: `spec` with the
+/// service's own options where it does not say otherwise, whatever the settings of other routes.
+///
+/// # Errors
+/// It asks for octet counting.
+pub(super) fn preset(spec: &RouteSpec, options: &[(&str, &str)]) -> Result<RouteSpec, String> {
+    if spec.given("syslog.framing").is_some_and(|framing| framing != "traditional") {
+        return Err(format!(
+            "bad syslog.framing in route {}: {} takes records that end with a newline; leave it \
+             out",
+            spec.id,
+            spec.sink()
+        ));
+    }
+    let mut spec = spec.clone();
+    for (name, value) in [("syslog.framing", "traditional")].iter().chain(options) {
+        if spec.given(name).is_none() {
+            spec.options.retain(|(given, _)| given != name);
+            spec.options.push(((*name).to_owned(), (*value).to_owned()));
+        }
+    }
+    Ok(spec)
+}
+
+/// The same as [`over`], for a receiver with limits of its own.
+pub(super) fn limited(
+    delivery: Delivery,
+    spec: &RouteSpec,
+    settings: &Settings,
+    limits: Limits,
+) -> Result<Built, String> {
     let defaults = &settings.syslog;
     let (framing, delivery) = framing(spec, defaults.framing, delivery)?;
     let structured_data = spec
@@ -200,6 +260,7 @@ pub(super) fn over(
         append_tag: append_tag.to_owned(),
         precision,
         host_hostname: host_hostname.map(str::to_owned),
+        limits,
         templates,
     };
     Ok(Built::new(sink, delivery))
@@ -341,6 +402,7 @@ mod tests {
             structured_data: String::new(),
             append_tag: String::new(),
             host_hostname: None,
+            limits: Limits::default(),
             templates: None,
         }
     }
@@ -385,6 +447,21 @@ mod tests {
         }
         let (data, message) = rest.split_at_checked(end).filter(|(data, _)| !data.is_empty())?;
         Some([priority, time, host, tag, pid, id, data, message.strip_prefix(' ')?])
+    }
+
+    /// With a template or without, which make the same priority of a source.
+    #[test]
+    fn a_source_has_its_severity() {
+        let options: [&[(&str, &str)]; 2] = [&[], &[("syslog.tag", "{{.ContainerName}}")]];
+        for options in options {
+            let built = built("tcp", options).unwrap_or_else(|error| panic!("{error}"));
+            let priorities = Source::ALL.map(|source| {
+                let prefix = built.sink.prefix(&container("host", "web"), source);
+                let record = testing::encode(&*built.sink, &prefix, b"x\n").concat();
+                String::from_utf8_lossy(&record).split('>').next().unwrap().to_owned()
+            });
+            assert_eq!(priorities, ["<14", "<11", "<14", "<13"], "{options:?}");
+        }
     }
 
     #[test]

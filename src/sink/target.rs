@@ -26,6 +26,24 @@ pub(super) fn delivery(spec: &RouteSpec, settings: &Settings) -> Result<Delivery
     })
 }
 
+/// Where the records of `spec` go whose receiver answers over a stream: `tcp` where the route names
+/// no transport, `port` where it names none.
+pub(super) fn stream(
+    spec: &RouteSpec,
+    settings: &Settings,
+    port: u16,
+) -> Result<StreamTarget, String> {
+    let address = || host_or_port(spec, port);
+    match spec.transport.as_deref() {
+        None | Some("tcp") => Ok(StreamTarget::Tcp(address()?)),
+        Some("tls") => secured(address()?, spec, settings),
+        Some(other) => {
+            let fix = format!("use {0}:// or {0}+tls://", spec.adapter);
+            Err(bad_transport(spec, other, &fix))
+        }
+    }
+}
+
 /// TLS to `address`.
 pub(super) fn secured(
     address: HostPort,

@@ -139,6 +139,10 @@ impl Sink for Named {
         Prefix { before_time: format!("{name}|").into_bytes().into(), ..Prefix::default() }
     }
 
+    fn reader(&self) -> super::Reader {
+        super::Reader::People
+    }
+
     fn encode(&self, prefix: &Prefix, _stamp: &Stamp, lines: Blocks<'_>, out: &mut Outbox) -> u64 {
         let name = &prefix.before_time;
         let starts = name.iter().filter(|&&byte| byte & 0xC0 != 0x80).count();
@@ -320,7 +324,7 @@ mod tests {
         let step = &case["steps"][0];
         let frames = step["frames"].as_array().unwrap().iter().map(|frame| {
             let of = containers.iter().position(|c| frame["container"] == c.id).unwrap();
-            let source = Source::ALL[usize::from(frame["stream"] == "stderr")];
+            let source = Source::OUTPUTS[usize::from(frame["stream"] == "stderr")];
             (of, source, bytes(&frame["data"]))
         });
         let frames = frames.collect();
@@ -331,8 +335,10 @@ mod tests {
     fn shown(form: Form, name: &str) -> (String, String) {
         let (containers, frames, body) = case(name);
         let sink = sink(form);
-        let prefixes: Vec<[Prefix; 2]> =
-            containers.iter().map(|c| Source::ALL.map(|source| sink.prefix(c, source))).collect();
+        let prefixes: Vec<[Prefix; 2]> = containers
+            .iter()
+            .map(|c| Source::OUTPUTS.map(|source| sink.prefix(c, source)))
+            .collect();
         let mut text = Vec::new();
         for (of, source, line) in frames {
             let records = testing::encode(&*sink, &prefixes[of][source as usize], &line);

@@ -10,12 +10,13 @@ use super::message::body::{Attachments, Discord, MATTERMOST, Teams};
 use super::message::digest::{Body, MessageDigest};
 use super::message::lines::{Containers, Filled, JsonLines, Lines};
 use super::message::{Dialect, Family, Messages};
+use super::options::Options;
 use super::{Built, Need, SinkSpec, field, target};
-use crate::config::{Settings, WebhookSettings, value};
+use crate::config::{Settings, value};
 use crate::route::RouteSpec;
 use crate::template::{Functions, Template};
-use crate::transport::webhook::{self, Desk, Manner, Webhook};
-use crate::transport::{Delivery, tls};
+use crate::transport::webhook::{Desk, Manner, Webhook};
+use crate::transport::{Delivery, http};
 
 /// `webhook+https://HOST/PATH`, or `webhook+http://`; `webhook://` alone leads to `WEBHOOK_URL`.
 /// Options named as the variables (`webhook.preset`) win over these.
@@ -23,51 +24,10 @@ pub const SPEC: SinkSpec = SinkSpec { scheme: "webhook", build };
 
 const FAMILY: Family = Family { variable: "WEBHOOK_", option: "webhook." };
 
-/// What the route's options say, and else the settings.
-struct Options<'a> {
-    spec: &'a RouteSpec,
-    settings: &'a WebhookSettings,
-}
-
-impl<'a> Options<'a> {
-    fn own(&self, option: &str) -> Option<&'a str> {
-        self.spec.given(option)
-    }
-
-    fn shared(&self, option: &str) -> Option<&'a str> {
-        self.settings.given.get(option).map(String::as_str)
-    }
-
-    /// What is given, or `default`, read by `parse`. Errors show no value: it may be a secret.
-    fn read<T>(
-        &self,
-        option: &str,
-        default: T,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Result<T, String> {
-        match self.own(option).or(self.shared(option)) {
-            Some(text) => parse(text).map_err(|fix| self.bad(option, &fix)),
-            None => Ok(default),
-        }
-    }
-
-    /// `what` ends the sentence that the variable begins.
-    fn bad(&self, option: &str, what: &str) -> String {
-        let variable = option.to_ascii_uppercase().replace('.', "_");
-        format!("{variable} of route {}: {what}", self.spec.id)
-    }
-}
-
 fn build(spec: &RouteSpec, settings: &Settings) -> Result<Built, String> {
-    let options = Options { spec, settings: &settings.webhook };
+    let options = Options { spec, given: &settings.webhook.given };
     let url = url(&options)?;
-    let tls = match url.starts_with("https://") {
-        true => Some(
-            tls::client_config(&settings.tls)
-                .map_err(|error| format!("no TLS for route {}: {error}", spec.id))?,
-        ),
-        false => None,
-    };
+    let tls = options.tls(&url, settings)?;
     let webhook = Webhook::parse(&url, tls, manner(&options)?)
         .map_err(|error| options.bad("webhook.url", &error))?
         .through(&settings.proxy)?;
@@ -84,8 +44,7 @@ fn build(spec: &RouteSpec, settings: &Settings) -> Result<Built, String> {
     })
 }
 
-/// The whole URL: a path alone is one on the route's host. A route that names a host does not
-/// lead to another one because of the environment.
+/// The whole URL.
 fn url(options: &Options<'_>) -> Result<String, String> {
     const FIX: &str = "write webhook+https://HOST/PATH, or set WEBHOOK_URL=https://HOST/PATH";
     let spec = options.spec;
@@ -94,35 +53,20 @@ fn url(options: &Options<'_>) -> Result<String, String> {
         Some("http") => "http",
         Some(other) => return Err(target::bad_transport(spec, other, FIX)),
     };
-    let (host, path) = spec.address.split_at(spec.address.find('/').unwrap_or(spec.address.len()));
-    let is_whole = |url: &str| url.starts_with("https://") || url.starts_with("http://");
-    let own = options.own("webhook.url").or(Some(path).filter(|path| path.len() > 1));
-    let shared = options.shared("webhook.url").map(str::trim);
-    let shared = shared.filter(|url| host.is_empty() || !is_whole(url));
-    let given = own.or(shared).unwrap_or_default().trim();
-    let bad = |what: &str| Err(options.bad("webhook.url", &format!("{what}; {FIX}")));
-    match given {
-        given if given.starts_with(['"', '\'']) => {
-            bad("is in quotes, which are part of the value here")
-        }
-        given if is_whole(given) => Ok(given.to_owned()),
-        given if given.contains("://") => bad("is neither an https nor an http URL"),
-        _ if host.is_empty() => bad("is not whole, and the route names no host"),
-        given => Ok(format!("{scheme}://{host}/{}", given.trim_start_matches('/'))),
-    }
+    options.url("webhook.url", scheme, FIX)
 }
 
 fn manner(options: &Options<'_>) -> Result<Manner, String> {
     let default = Manner { setting: "WEBHOOK_URL", talkative: true, ..Manner::slack() };
     let count = |text: &str| value::number_within(text, 1, 1000).map(|count| count as u32);
     Ok(Manner {
-        method: options.read("webhook.method", default.method.clone(), webhook::method)?,
+        method: options.read("webhook.method", default.method.clone(), http::method)?,
         content_type: options.read(
             "webhook.content_type",
             default.content_type.clone(),
-            webhook::header_value,
+            http::header_value,
         )?,
-        headers: options.read("webhook.headers", default.headers.clone(), webhook::headers)?,
+        headers: options.read("webhook.headers", default.headers.clone(), http::headers)?,
         every: options.read::<Duration>("webhook.rate", default.every, value::rate)?,
         burst: options.read("webhook.burst", default.burst, count)?,
         ..default
@@ -224,7 +168,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::config::SlackSettings;
+    use crate::config::{SlackSettings, WebhookSettings};
     use crate::docker::Source;
     use crate::docker::inspect::Container;
     use crate::sink::{self, testing};
@@ -260,7 +204,11 @@ mod tests {
 
     /// The messages that lines become that came at once, and what these stand for.
     fn messages(built: &Built, lines: &[u8]) -> Vec<(Vec<u8>, Contents)> {
-        let prefix = built.sink.prefix(&container(), Source::Stderr);
+        messages_of(built, Source::Stderr, lines)
+    }
+
+    fn messages_of(built: &Built, source: Source, lines: &[u8]) -> Vec<(Vec<u8>, Contents)> {
+        let prefix = built.sink.prefix(&container(), source);
         let records = testing::encode(&*built.sink, &prefix, lines);
         let Delivery::Webhook(desk) = &built.delivery else { panic!("no webhook") };
         let (mut digest, now) = (desk.digest(), Instant::now());
@@ -300,6 +248,23 @@ mod tests {
         let got = message(&[], many.as_bytes());
         assert_eq!((&got["count"], &got["more"]), (&json!(250), &json!(150)));
         assert_eq!(got["lines"].as_array().unwrap().len(), 100);
+    }
+
+    #[test]
+    fn stats_and_events_stay_objects() {
+        let object = |options: &[(&str, &str)], source| {
+            let built = built(options).unwrap_or_else(|error| panic!("{error}"));
+            messages_of(&built, source, b"{\"pids\":5}\n").remove(0).0
+        };
+        for source in [Source::Stats, Source::Events] {
+            let got: Value = serde_json::from_slice(&object(&[], source)).unwrap();
+            assert_eq!(got["lines"][0]["line"], json!({"pids": 5}));
+            assert_eq!(got["lines"][0]["source"], source.name());
+            let body = object(&[("webhook.body", "{\"s\":\"{{.Message.Source}}\"}")], source);
+            assert_eq!(body, format!("{{\"s\":\"{}\"}}", source.name()).into_bytes());
+        }
+        let line: Value = serde_json::from_slice(&object(&[], Source::Stdout)).unwrap();
+        assert_eq!(line["lines"][0]["line"], "{\"pids\":5}");
     }
 
     #[test]
@@ -383,7 +348,7 @@ mod tests {
         let at = |transport, address: &str, options: &[(&str, &str)], env: &str| {
             let spec = testing::route("webhook", transport, address, options);
             let settings = settings(&[("webhook.url", env)]);
-            url(&Options { spec: &spec, settings: &settings.webhook })
+            url(&Options { spec: &spec, given: &settings.webhook.given })
         };
         let (https, http) = (Some("https"), Some("http"));
         let own = [("webhook.url", "/own?a=b")];
@@ -413,16 +378,32 @@ mod tests {
     #[test]
     fn mistakes_are_said_at_start_without_what_is_secret() {
         for (option, value, why) in [
-            ("webhook.rate", "12 apples", "WEBHOOK_RATE of route 0: is not a rate; write e.g."),
-            ("webhook.burst", "0", "WEBHOOK_BURST of route 0: is not a number from 1 to 1000"),
-            ("webhook.method", "GET", "WEBHOOK_METHOD of route 0: is no method that"),
-            ("webhook.headers", "sEcReT", "WEBHOOK_HEADERS of route 0: has no colon in line 1"),
+            (
+                "webhook.rate",
+                "12 apples",
+                "webhook.rate of route 0: \"12 apples\" is not a rate; write e.g.",
+            ),
+            (
+                "webhook.burst",
+                "0",
+                "webhook.burst of route 0: \"0\" is not a number from 1 to 1000",
+            ),
+            ("webhook.method", "GET", "webhook.method of route 0: \"GET\" is no method that"),
+            (
+                "webhook.headers",
+                "sEcReT",
+                "webhook.headers of route 0: the value has no colon in line 1",
+            ),
             ("webhook.headers", "A: b\nsEcR T: x", "has no name of a header in line 2"),
             ("webhook.headers", "A: sEcReT\u{1}", "has a bad value in line 1"),
             ("webhook.headers", "Content-Length: 1", "has content-length, which is not for it"),
-            ("webhook.content_type", "a\nb", "WEBHOOK_CONTENT_TYPE of route 0: has a character"),
+            (
+                "webhook.content_type",
+                "a\nb",
+                "webhook.content_type of route 0: \"a\\nb\" has a character",
+            ),
             ("webhook.preset", "slak", "\"slak\" is no preset; write json, mattermost"),
-            ("webhook.body", "{{", "WEBHOOK_BODY of route 0: template: body:1: "),
+            ("webhook.body", "{{", "webhook.body of route 0: template: body:1: "),
             ("webhook.url", "http://u:sEcReT@h/", "nothing may stand before"),
         ] {
             let error = built(&[(option, value)]).err().unwrap_or_default();

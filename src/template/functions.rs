@@ -16,12 +16,16 @@ pub enum Functions {
     Predefined,
     /// These and `toJSON`, as in `RAW_FORMAT`.
     WithToJson,
+    /// These and, beyond Logspout, `bytes` and `size`, as in `STATS_FORMAT`: a number of bytes for
+    /// people, in units of 1024 (`61.2 MiB`) or of 1000 (`1.2 kB`).
+    WithSizes,
 }
 
 /// A function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Function {
     And,
+    Bytes,
     Call,
     Eq,
     Ge,
@@ -38,13 +42,15 @@ pub(super) enum Function {
     Print,
     Printf,
     Println,
+    Size,
     Slice,
     ToJson,
     UrlQuery,
 }
 
-const NAMES: [(&str, Function); 20] = [
+const NAMES: [(&str, Function); 22] = [
     ("and", Function::And),
+    ("bytes", Function::Bytes),
     ("call", Function::Call),
     ("eq", Function::Eq),
     ("ge", Function::Ge),
@@ -61,6 +67,7 @@ const NAMES: [(&str, Function); 20] = [
     ("print", Function::Print),
     ("printf", Function::Printf),
     ("println", Function::Println),
+    ("size", Function::Size),
     ("slice", Function::Slice),
     ("toJSON", Function::ToJson),
     ("urlquery", Function::UrlQuery),
@@ -77,7 +84,11 @@ pub(super) enum Arity {
 impl Function {
     pub(super) fn named(name: &str, functions: Functions) -> Option<Function> {
         let (_, function) = NAMES.into_iter().find(|(known, _)| *known == name)?;
-        let hidden = function == Function::ToJson && functions == Functions::Predefined;
+        let hidden = match function {
+            Function::ToJson => functions == Functions::Predefined,
+            Function::Bytes | Function::Size => functions != Functions::WithSizes,
+            _ => false,
+        };
         (!hidden).then_some(function)
     }
 
@@ -89,7 +100,7 @@ impl Function {
         use Function::*;
         match self {
             Ge | Gt | Le | Lt | Ne => Arity::Exactly(2),
-            Len | Not | ToJson => Arity::Exactly(1),
+            Bytes | Len | Not | Size | ToJson => Arity::Exactly(1),
             And | Or | Call | Eq | Index | Slice | Printf => Arity::AtLeast(1),
             Html | Js | Print | Println | UrlQuery => Arity::AtLeast(0),
         }
@@ -134,6 +145,8 @@ pub(super) fn call<'a>(function: Function, args: &[Value<'a>]) -> Result<Value<'
         Function::UrlQuery => text(url_query(&joined(args)?)),
         Function::Index => index(first, args.get(1..).unwrap_or_default()),
         Function::Slice => slice(first, args.get(1..).unwrap_or_default()),
+        Function::Bytes => text(size(number(first)?, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB"])),
+        Function::Size => text(size(number(first)?, 1000.0, &["B", "kB", "MB", "GB", "TB"])),
         Function::Len => length(first),
         Function::Not => Ok(Value::Bool(!first.is_true())),
         Function::Print => text(print::sprint(args)?),
@@ -148,6 +161,29 @@ pub(super) fn call<'a>(function: Function, args: &[Value<'a>]) -> Result<Value<'
             text(out)
         }
     }
+}
+
+fn number(value: &Value<'_>) -> Result<f64, Failure> {
+    match value {
+        Value::Int(number, _) => Ok(*number as f64),
+        Value::Uint(number, _) => Ok(*number as f64),
+        Value::Float(number) => Ok(*number),
+        other => error(format!("a size of type {}", other.type_name())),
+    }
+}
+
+/// With one digit behind the point, unless that is 0, in the largest unit of which there is one.
+fn size(bytes: f64, thousand: f64, units: &[&str]) -> Vec<u8> {
+    let (mut value, mut units) = (bytes, units.iter());
+    let mut unit = units.next().copied().unwrap_or_default();
+    // What would be shown as a thousand is one of the next.
+    while (value.abs() * 10.0).round() >= thousand * 10.0
+        && let Some(next) = units.next()
+    {
+        (value, unit) = (value / thousand, next);
+    }
+    let number = format!("{value:.1}");
+    format!("{} {unit}", number.strip_suffix(".0").unwrap_or(&number)).into_bytes()
 }
 
 fn index<'a>(item: &Value<'a>, indexes: &[Value<'a>]) -> Result<Value<'a>, Failure> {

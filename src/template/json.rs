@@ -158,8 +158,9 @@ const fn specials(word: u64) -> u64 {
     (word | control | quote_or_and | less_or_greater | backslash) & (ONES * 0x80)
 }
 
-/// Appends the inside of a JSON string.
-pub(super) fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+/// Appends the inside of a JSON string: escaped as Go does, `<`, `>`, `&`, U+2028 and U+2029 too,
+/// and U+FFFD for what is not UTF-8.
+pub fn escape(bytes: &[u8], out: &mut Vec<u8>) {
     match Avx2::detect() {
         Some(avx2) => avx2.run(
             #[inline(always)]

@@ -39,6 +39,7 @@ use ast::Node;
 use eval::{Eval, Stop};
 use functions::Function;
 pub use functions::Functions;
+pub use json::escape as escape_json;
 pub use methods::Place;
 pub use moment::Moment;
 use parse::Trees;
@@ -137,7 +138,7 @@ pub struct Context {
     dot: Dot,
     /// The answer to `GET /containers/{id}/json`; for [`Context::value`] the dot.
     document: Arc<Json>,
-    /// `stdout` or `stderr`.
+    /// `stdout`, `stderr`, `stats` or `events`.
     source: &'static str,
 }
 
@@ -168,7 +169,7 @@ impl Context {
     /// the container belongs: `.Service`, `.Task`, `.Node` and `.Stack`, of Swarm's labels or
     /// Compose's, empty where there are none.
     ///
-    /// `container` is the answer to `GET /containers/{id}/json`, `source` is `stdout` or `stderr`.
+    /// `container` is the answer to `GET /containers/{id}/json`, `source` the name of a source.
     pub fn raw(container: Arc<Json>, source: &'static str) -> Context {
         Context { dot: Dot::Raw, document: container, source }
     }
@@ -215,12 +216,13 @@ impl Context {
         name.strip_prefix('/').unwrap_or(name)
     }
 
-    /// RFC 5424, section 6.2.1: facility user, severity informational or error. Logspout has 30
-    /// (daemon, informational) for anything else.
+    /// RFC 5424, section 6.2.1: facility user, severity informational, error or notice. Logspout
+    /// has 30 (daemon, informational) for anything else.
     fn priority(&self) -> i64 {
         match self.source {
-            "stdout" => 14,
+            "stdout" | "stats" => 14,
             "stderr" => 11,
+            "events" => 13,
             _ => 30,
         }
     }

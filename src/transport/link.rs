@@ -25,6 +25,9 @@ pub const SAY_EVERY: Duration = Duration::from_secs(10);
 pub enum Event {
     /// The connection stands; over TLS: the handshake is done.
     Connected,
+    /// A receiver that answers has said that it took something: the backoff starts anew, however
+    /// short a time the connection stands.
+    Worked,
     /// The attempt failed or the connection ended; one line that says why.
     Failed(String),
 }
@@ -103,6 +106,8 @@ pub struct Link {
     said: Option<Instant>,
     /// The user was last told that the receiver is not reached.
     said_down: bool,
+    /// The receiver took something since the last failure.
+    worked: bool,
     notice: Option<Notice>,
     jitter: Jitter,
 }
@@ -132,6 +137,7 @@ impl Link {
             trouble: None,
             said: None,
             said_down: false,
+            worked: false,
             notice: None,
             jitter: Jitter(seed),
         }
@@ -160,6 +166,10 @@ impl Link {
     pub fn handle(&mut self, event: Event, now: Instant) {
         match event {
             Event::Connected => self.connected(now),
+            Event::Worked => {
+                self.connected(now);
+                (self.trouble, self.worked) = (None, true);
+            }
             Event::Failed(reason) => self.failed(reason, now),
         }
     }
@@ -207,9 +217,11 @@ impl Link {
         self.state = State::Waiting { until: now + self.jitter.pause(trouble.failures) };
 
         let (failures, since) = (trouble.failures, now.saturating_duration_since(trouble.since));
-        if failures == 1 {
+        // Who refuses now and then, and takes the rest, is not said to be down each time.
+        let quiet = std::mem::take(&mut self.worked) && !is_due(self.said, now);
+        if failures == 1 && !quiet {
             self.say(Notice::Down { lost, reason }, now);
-        } else if is_due(self.said, now) {
+        } else if failures > 1 && is_due(self.said, now) {
             self.say(Notice::StillDown { reason, failures, since }, now);
         }
     }
@@ -300,6 +312,8 @@ pub mod naive {
         Poll,
         /// It hears that the connection stands.
         Connected,
+        /// It hears that the receiver took something.
+        Worked,
         /// It hears of a failure.
         Failed,
     }
@@ -384,6 +398,11 @@ pub mod naive {
                     link.handle(Event::Connected, now);
                     model.up_since.get_or_insert(now);
                     model.attempt_since = None;
+                }
+                Op::Worked => {
+                    link.handle(Event::Worked, now);
+                    model.up_since.get_or_insert(now);
+                    (model.attempt_since, model.in_a_row) = (None, 0);
                 }
                 Op::Failed => {
                     link.handle(Event::Failed("refused".to_owned()), now);
@@ -531,7 +550,8 @@ mod tests {
     }
 
     fn ops() -> impl Strategy<Value = Vec<(u64, Op)>> {
-        let op = prop_oneof![Just(Op::Poll), Just(Op::Connected), Just(Op::Failed)];
+        let op =
+            prop_oneof![Just(Op::Poll), Just(Op::Connected), Just(Op::Worked), Just(Op::Failed)];
         let step = prop_oneof![Just(0), 1..300_u64, 300..8000_u64, 8000..40_000_u64];
         proptest::collection::vec((step, op), 0..200)
     }

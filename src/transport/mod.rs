@@ -3,8 +3,9 @@
 //! [`link`] is a pure state machine (connect, backoff, give time); [`tls`] makes rustls'
 //! configuration from the settings; [`conn`] is a byte stream with or without TLS, [`daemon`] the
 //! requests to the daemon over one; [`stream`], [`datagram`] and [`terminal`] move the chunks of a
-//! [`queue`] to the receiver ([`relp`] to one that answers), [`webhook`] to a thread of its own,
-//! which takes its time, and [`viewer`] to the HTTP side, whose clients may take none.
+//! [`queue`] to the receiver ([`relp`], [`forward`] and [`batch`] to one that answers), [`webhook`]
+//! to a thread of its own, which takes its time, and [`viewer`] to the HTTP side, whose clients may
+//! take none. [`http`] is a client for those that are asked over HTTP.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -14,9 +15,14 @@ use crate::io::Driver;
 use crate::io::pool::Pool;
 use stream::Protocol;
 
+mod answered;
+pub mod batch;
 pub mod conn;
 pub mod daemon;
 pub mod datagram;
+pub mod dialogue;
+pub mod forward;
+pub mod http;
 pub mod link;
 pub mod queue;
 pub mod relp;
@@ -39,8 +45,12 @@ pub enum Delivery {
     Stream(StreamTarget),
     /// Over a byte stream, to a receiver that answers each record: RELP.
     Relp(StreamTarget),
+    /// The same, over Fluentd's forward protocol.
+    Forward(StreamTarget, Arc<forward::Terms>),
     /// One record per datagram.
     Datagram(DatagramTarget),
+    /// Many a request, over HTTP.
+    Batch(Arc<batch::Target>),
     /// Put together to messages for a webhook, elsewhere.
     Webhook(Arc<webhook::Desk>),
     /// To a client of `/logs`, by the HTTP side.
@@ -55,6 +65,8 @@ impl Delivery {
             Delivery::Terminal
             | Delivery::Stream(_)
             | Delivery::Relp(_)
+            | Delivery::Batch(_)
+            | Delivery::Forward(..)
             | Delivery::Webhook(_)
             | Delivery::Viewer(_) => usize::MAX,
         }
@@ -62,7 +74,14 @@ impl Delivery {
 
     /// Whether records may wait on the disk on their way.
     pub fn may_be_spooled(&self) -> bool {
-        matches!(self, Delivery::Stream(_) | Delivery::Relp(_) | Delivery::Datagram(_))
+        match self {
+            Delivery::Stream(_)
+            | Delivery::Relp(_)
+            | Delivery::Forward(..)
+            | Delivery::Batch(_)
+            | Delivery::Datagram(_) => true,
+            Delivery::Terminal | Delivery::Webhook(_) | Delivery::Viewer(_) => false,
+        }
     }
 
     /// Whether records are left out rather than waited with: who looks on holds up nobody.
@@ -101,7 +120,11 @@ impl DeliveryTask {
             Delivery::Terminal => terminal::deliver(queue).await,
             Delivery::Stream(to) => stream::deliver(&shore, &to, Protocol::Plain, queue).await,
             Delivery::Relp(to) => stream::deliver(&shore, &to, Protocol::Relp, queue).await,
+            Delivery::Forward(to, terms) => {
+                stream::deliver(&shore, &to, Protocol::Forward(&terms), queue).await;
+            }
             Delivery::Datagram(to) => datagram::deliver(&shore, &to, queue).await,
+            Delivery::Batch(to) => batch::deliver(&shore, &to, queue).await,
             Delivery::Webhook(desk) => webhook::hand_over(&desk, queue).await,
             Delivery::Viewer(entrance) => viewer::hand_over(&entrance, queue).await,
         }

@@ -98,6 +98,7 @@ pub struct Queue {
     dropped: RefCell<Warner>,
     failed: RefCell<Warner>,
     waited: RefCell<Warner>,
+    left_out: RefCell<Warner>,
     gate: Option<Gate>,
     brake: Option<Brake>,
     newest_go: bool,
@@ -132,6 +133,7 @@ impl Queue {
             dropped: RefCell::default(),
             failed: RefCell::default(),
             waited: RefCell::default(),
+            left_out: RefCell::default(),
             gate: None,
             brake: None,
             newest_go: false,
@@ -296,6 +298,26 @@ impl Queue {
             }
             !gate.shut.get()
         })
+    }
+
+    /// Whether there is room for a line without any other giving way, whatever the policy.
+    pub fn has_room(&self) -> bool {
+        let outbox = self.outbox.borrow();
+        !self.is_full() && (!outbox.is_full() || outbox.is_empty() && !outbox.awaits_spool())
+    }
+
+    /// Counts a line of stats for which there was no room.
+    pub fn leave_out_stats(&self) {
+        if self.gate.is_some() {
+            return self.leave_out(1);
+        }
+        self.counters.dropped_buffer_full.add(1);
+        if let Some(sum) = self.left_out.borrow_mut().due(clock::now(), 1) {
+            tracing::warn!(
+                route = self.name,
+                "buffer full: left out {sum} lines of stats; the receiver is too slow or away"
+            );
+        }
     }
 
     /// Counts `lines` that were not admitted.
@@ -482,6 +504,43 @@ impl Queue {
         self.tend();
     }
 
+    /// Takes the next records for a batch, as long as each `fits`; returns how many those are. They
+    /// stay until they are acknowledged or refused.
+    pub fn take_batch(&self, mut fits: impl FnMut(&[u8]) -> bool) -> usize {
+        self.rung.set(false);
+        let mut outbox = self.outbox.borrow_mut();
+        let (mut records, mut resent) = (0, 0);
+        while let Some((_, again)) = outbox.send_next_if(&mut fits) {
+            resent += u64::from(again);
+            records += 1;
+        }
+        drop(outbox);
+        self.counters.resent_lines.add(resent);
+        self.tend();
+        records
+    }
+
+    /// Shows the records that were sent and are not acknowledged, oldest first, as long as `look`
+    /// says `true`.
+    pub fn look_at_sent(&self, look: impl FnMut(&[u8]) -> bool) {
+        let _ = self.outbox.borrow().sent_records().all(look);
+    }
+
+    /// Whether there is nothing to take now.
+    pub fn is_empty(&self) -> bool {
+        self.outbox.borrow().is_all_sent()
+    }
+
+    /// Whether the next records have to be read from the spool.
+    pub fn awaits_spool(&self) -> bool {
+        self.outbox.borrow().awaits_spool()
+    }
+
+    /// Whether a batch of `bytes` need not wait for more records.
+    pub fn has_batch(&self, bytes: usize) -> bool {
+        self.is_last() || self.outbox.borrow().has_batch(bytes)
+    }
+
     /// `bytes` more of what was sent are acknowledged.
     pub fn acknowledged(&self, bytes: usize) {
         let (records, bytes) = self.outbox.borrow_mut().acknowledge(bytes);
@@ -493,6 +552,13 @@ impl Queue {
     pub fn acknowledged_records(&self, records: usize) {
         let bytes = self.outbox.borrow_mut().acknowledge_records(records);
         self.count_delivered(records, bytes);
+        self.moved();
+    }
+
+    /// So many more records of those that were sent were refused for good by the receiver.
+    pub fn refused_records(&self, records: usize) {
+        self.outbox.borrow_mut().acknowledge_records(records);
+        self.counters.dropped_refused.add(records as u64);
         self.moved();
     }
 
@@ -524,7 +590,7 @@ impl Queue {
 
     /// Waits until there may be something to take, or the queue is closed.
     pub async fn wait(&self) {
-        if self.outbox.borrow().is_empty() && !self.is_last() {
+        if self.is_empty() && !self.is_last() {
             self.bell.notified().await;
         }
     }

@@ -4,15 +4,16 @@
 //! Records are delivered when the peer's host has acknowledged their bytes, which its kernel and
 //! ours know of each other. Nobody is told when that happens, so it is asked for: after each write,
 //! and now and then while something waits. With `resend=off` it is our kernel's word that counts.
-//! Over RELP ([`super::relp`]) it is the receiver's own.
+//! Where the receiver answers ([`super::relp`], [`super::forward`]) it is the receiver's own.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::conn::{Conn, Sent};
 use super::link::{Action, Event, Link};
 use super::queue::Queue;
-use super::{Shore, StreamTarget, relp};
+use super::{Shore, StreamTarget, answered, forward, relp};
 use crate::io::clock;
 #[cfg(test)]
 use crate::io::sim::{self, Planted};
@@ -21,28 +22,32 @@ use crate::io::stream::Closer;
 /// How often an idle connection is looked at, so that its end is known before the next record.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How often it is looked whether the peer has everything, at the end.
-const SETTLE_STEP: Duration = Duration::from_millis(5);
+pub(super) const SETTLE_STEP: Duration = Duration::from_millis(5);
 /// The same while nothing else is to be done, from pause to pause twice as long. Hosts that have
 /// nothing to say acknowledge after 40 ms.
-const LEISURE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+pub(super) const LEISURE: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_secs(1));
 /// The same while nothing more may be sent.
-const HASTE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+pub(super) const HASTE: (Duration, Duration) =
+    (Duration::from_millis(1), Duration::from_millis(100));
 
 /// How long a peer that sends no more may acknowledge nothing: longer than it takes a host that has
 /// nothing to say.
 const LINGER: Duration = Duration::from_millis(100);
 
 /// What is spoken over the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+#[derive(Clone, Copy)]
+pub enum Protocol<'a> {
     /// One record after the other, and no answers.
     Plain,
     /// RELP: each record is answered.
     Relp,
+    /// Fluentd's forward protocol: messages of many records, which are answered.
+    Forward(&'a Arc<forward::Terms>),
 }
 
 /// Delivers `queue` to `target` until it is done.
-pub async fn deliver(shore: &Shore, target: &StreamTarget, protocol: Protocol, queue: &Queue) {
+pub async fn deliver(shore: &Shore, target: &StreamTarget, protocol: Protocol<'_>, queue: &Queue) {
     if !shore.eager {
         queue.wait().await;
     }
@@ -83,15 +88,21 @@ pub async fn deliver(shore: &Shore, target: &StreamTarget, protocol: Protocol, q
 /// A connection, ready for records.
 enum Line {
     Plain(Conn),
-    Relp(relp::Line),
+    Relp(answered::Line<relp::session::Session>),
+    Forward(answered::Line<forward::session::Session>),
 }
 
 impl Line {
-    async fn open(shore: &Shore, target: &StreamTarget, protocol: Protocol) -> io::Result<Line> {
+    async fn open(
+        shore: &Shore,
+        target: &StreamTarget,
+        protocol: Protocol<'_>,
+    ) -> io::Result<Line> {
         let conn = Conn::open(shore.driver, target, &shore.pool).await?;
         Ok(match protocol {
             Protocol::Plain => Line::Plain(conn),
-            Protocol::Relp => Line::Relp(relp::Line::open(conn).await?),
+            Protocol::Relp => Line::Relp(relp::open(conn).await?),
+            Protocol::Forward(terms) => Line::Forward(forward::open(conn, terms).await?),
         })
     }
 
@@ -99,6 +110,7 @@ impl Line {
         match self {
             Line::Plain(conn) => conn.closer(),
             Line::Relp(line) => line.closer(),
+            Line::Forward(line) => line.closer(),
         }
     }
 
@@ -115,6 +127,7 @@ impl Line {
                 result
             }
             Line::Relp(line) => line.serve(queue).await,
+            Line::Forward(line) => line.serve(queue).await,
         };
         #[cfg(test)]
         if sim::planted(Planted::NothingAgain) {
@@ -132,6 +145,7 @@ impl Line {
                 conn.close().await;
             }
             Line::Relp(line) => line.close(queue).await,
+            Line::Forward(line) => line.close(queue).await,
         }
     }
 }

@@ -277,7 +277,7 @@ impl Peer {
     fn plain_text(self) -> &'static str {
         match self {
             Peer::Receiver => "use its TLS port, or tcp instead of tls in the route",
-            Peer::Webhook => "give the https address of the webhook",
+            Peer::Webhook => "give its https address",
             Peer::Daemon => {
                 "use its TLS port (mostly 2376) in DOCKER_HOST, or no DOCKER_TLS_VERIFY"
             }

@@ -19,6 +19,7 @@ talker tick MS              numbered lines for ever, one each MS milliseconds
 talker traces MS            a numbered line and, on standard error, the stack trace of a Java program
                             with its number, for ever; MS milliseconds after each of its lines
 talker silent SECS          nothing, for so long
+talker load PERCENT MIB     nothing, for ever: so much of one processor, and so much memory
 options: --prefix P (@t)  --bytes B (64, a line's length, newline included)
   --stderr-every K (every Kth line to standard error)  --delay-us D (after each line)
   --rate LPS (lines a second)  --linewise (one write a line)  --first N (first number, 1)
@@ -207,6 +208,23 @@ fn long(bytes: usize) -> io::Result<()> {
     io::stdout().lock().write_all(&line)
 }
 
+/// Is busy for so many milliseconds of each hundred, with memory of its own that is not zero.
+fn load(percent: u64, mib: u64) -> Result<(), String> {
+    let mut memory = Vec::new();
+    for n in 0..mib {
+        memory.push(vec![n as u8 | 1; 1024 * 1024]);
+    }
+    let begun = Instant::now();
+    for period in 0.. {
+        let from = Duration::from_millis(100 * period);
+        while begun.elapsed() < from + Duration::from_millis(percent) {
+            std::hint::black_box(&memory);
+        }
+        sleep((from + Duration::from_millis(100)).saturating_sub(begun.elapsed()));
+    }
+    Ok(())
+}
+
 fn numbered(command: &str, args: &[String]) -> Result<(), String> {
     let count = number(args.first())?;
     let mut o = options(&args[1..])?;
@@ -243,6 +261,7 @@ fn run(args: &[String]) -> Result<(), String> {
         }
         "long" => long(number(rest.first())? as usize),
         "binary" => binary(),
+        "load" => return load(number(rest.first())?, number(rest.get(1))?),
         "silent" => {
             sleep(Duration::from_secs(number(rest.first())?));
             Ok(())

@@ -76,6 +76,8 @@ pub(super) struct Container {
     following: Vec<usize>,
     /// It ran before the program did, which has not attached yet.
     pub(super) found: bool,
+    /// A stream of it was ended although it goes on, which it does until then.
+    pub(super) cut_until: u64,
     /// The first lines of its last run.
     run_from: [u64; 2],
 }
@@ -156,6 +158,7 @@ impl Daemon {
             taken: [0; 2],
             following: Vec::new(),
             found: false,
+            cut_until: 0,
             run_from: [0; 2],
         });
         index
@@ -201,7 +204,11 @@ impl Container {
         }
     }
 
-    fn inspect(&self) -> Value {
+    fn inspect(&self, scenario: &Scenario) -> Value {
+        let config = match scenario.log_max {
+            usize::MAX => json!({}),
+            max => json!({"max-size": (max / 2).to_string(), "max-file": "2"}),
+        };
         let time = |at: Option<u64>| at.map_or("0001-01-01T00:00:00Z".to_owned(), rfc3339);
         json!({
             "Id": self.id, "Created": rfc3339(BASE),
@@ -209,7 +216,7 @@ impl Container {
                 "Paused": self.doing == Doing::Paused, "Pid": 4242,
                 "StartedAt": time(self.started_at), "FinishedAt": time(self.finished_at)},
             "Name": format!("/{}", self.name),
-            "HostConfig": {"LogConfig": {"Type": "json-file", "Config": {}}},
+            "HostConfig": {"LogConfig": {"Type": "json-file", "Config": config}},
             "Config": {"Hostname": self.id.get(..12), "Tty": self.tty, "Env": [],
                 "Image": "test:1", "Labels": {}},
         })
@@ -338,6 +345,8 @@ impl World {
         for (_, message) in &mut container.copying {
             message.ts = message.ts.min(wall);
         }
+        // What is written next is stamped later, and not in the future.
+        container.last_ts = container.last_ts.map(|ts| ts.min(wall));
         self.log_due(index, u64::MAX);
     }
 
@@ -441,6 +450,10 @@ impl World {
             container.following.clear();
         }
         self.daemon.past.clear();
+        // It will not remember what it did not tell: nobody could know that such a stream hangs.
+        for conn in self.daemon.listeners() {
+            self.conns[conn].hangs = false;
+        }
         self.daemon.listeners.clear();
         self.daemon.requests.clear();
         self.daemon.open.clear();
@@ -509,12 +522,15 @@ impl World {
         let which = container.map_or(u64::MAX, |index| index as u64);
         self.note(parts.last().unwrap_or(&""), number as u64, which);
         let now = self.now;
-        self.daemon.met |= container.is_some();
+        self.daemon.met |= container.is_some() && self.is_of_this_run(number);
         if let Some((sick, until)) = self.daemon.sick.filter(|(_, until)| *until > now)
             && self.chance.one_in(2)
         {
             let request = request.to_owned();
+            let streams = path.ends_with("/attach") || path.ends_with("/logs");
             return match sick {
+                // A body that is no stream could not be told from what a terminal shows.
+                Sick::Halves if streams => self.fail(number, Sick::Closes),
                 Sick::Hangs => self.at(until, move |world| world.answer(number, &request)),
                 _ => self.fail(number, sick),
             };
@@ -522,7 +538,9 @@ impl World {
         match (&parts[..], container) {
             (["", "_ping"], _) => self.reply(number, 200, b"OK"),
             (["", "containers", "json"], _) => {
-                self.first_seen();
+                if self.is_of_this_run(number) {
+                    self.first_seen();
+                }
                 let there = self.daemon.containers.iter().filter(|c| c.doing != Doing::Removed);
                 let list: Value = there.map(Container::listed).collect();
                 self.reply(number, 200, list.to_string().as_bytes());
@@ -538,13 +556,19 @@ impl World {
                 self.send(number, head("200 OK", "Transfer-Encoding: chunked"), 0);
             }
             ([_, _, _, "json"], Some(index)) => {
-                let inspect = self.daemon.containers[index].inspect().to_string();
+                let inspect =
+                    self.daemon.containers[index].inspect(&self.daemon.scenario).to_string();
                 self.reply(number, 200, inspect.as_bytes());
             }
             ([_, _, _, "attach"], Some(index)) => self.attach(number, index),
             ([_, _, _, "logs"], Some(index)) => self.logs(number, index, query),
             _ => self.reply(number, 404, br#"{"message":"No such container"}"#),
         }
+    }
+
+    /// Whether it was asked by the program that runs now, and not by one that was killed since.
+    fn is_of_this_run(&self, number: usize) -> bool {
+        self.conns[number].run == self.run
     }
 
     /// The program sees the containers for the first time: of those that do not run nothing is
@@ -591,6 +615,7 @@ impl World {
         if self.daemon.scenario.no_attach {
             return self.reply(number, 403, b"Forbidden by the proxy");
         }
+        let ours = self.is_of_this_run(number);
         let container = &mut self.daemon.containers[index];
         if container.doing == Doing::Paused {
             return self.reply(number, 409, br#"{"message":"container is paused"}"#);
@@ -598,7 +623,7 @@ impl World {
         container.attached.push(number);
         self.ledger.streams.begins(number, index, false, self.now);
         let (taken, begun) = (container.taken, container.begun.clone());
-        if std::mem::replace(&mut container.found, false) {
+        if ours && std::mem::replace(&mut container.found, false) {
             // What it wrote before is not wanted, and the line that it was writing may be cut.
             for source in [OUT, ERR] {
                 self.ledger.wanted_from((index, source, taken[source]));
@@ -616,15 +641,19 @@ impl World {
         let follow = query.contains("follow=1") && container.doing == Doing::Running;
         let tty = container.tty;
         let wanted = container.log.iter().filter(|m| (since..=until).contains(&m.ts));
-        let bodies: Vec<Vec<u8>> = wanted.map(|message| chunked(&body(message, tty))).collect();
+        let mut bodies: Vec<Vec<u8>> = wanted.map(|message| chunked(&body(message, tty))).collect();
+        if query.ends_with("&tail=1") {
+            bodies.drain(..bodies.len().saturating_sub(1));
+        }
         self.note("log", index as u64, bodies.len() as u64);
         self.tell_text(query);
         bodies.iter().for_each(|body| self.tell_lines(body));
         self.ledger.streams.begins(number, index, true, self.now);
+        let ours = self.is_of_this_run(number);
         let container = &mut self.daemon.containers[index];
         if follow {
             container.following.push(number);
-            if std::mem::replace(&mut container.found, false) {
+            if ours && std::mem::replace(&mut container.found, false) {
                 let taken = container.taken;
                 (0..2).for_each(|s| self.ledger.wanted_from((index, s, taken[s] + 1)));
             }

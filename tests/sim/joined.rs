@@ -48,7 +48,8 @@ pub(super) struct Streams {
     taken: BTreeMap<LineId, u64>,
     /// From when to when each container's log was read, or its stream began or ended.
     troubled: BTreeMap<usize, Vec<(u64, u64)>>,
-    /// Connections that a container is read by: which, since when, and whether it is its log.
+    /// Connections that a container is read by: which, since when, and whether what they bring may
+    /// come late: that of its log, or of a stream that hangs.
     open: BTreeMap<usize, (usize, u64, bool)>,
 }
 
@@ -64,6 +65,16 @@ impl Streams {
         self.open.insert(conn, (container, now, log));
     }
 
+    /// A connection brings nothing any more; the program will know that some time.
+    pub(super) fn hangs(&mut self, conn: usize, now: u64) {
+        if let Some((container, since, log)) = self.open.get_mut(&conn)
+            && !std::mem::replace(log, true)
+        {
+            *since = now;
+            self.troubled.entry(*container).or_default().push((now, now));
+        }
+    }
+
     /// The program has done with a connection.
     pub(super) fn ends(&mut self, conn: usize, now: u64) {
         if let Some((container, since, log)) = self.open.remove(&conn) {
@@ -72,16 +83,16 @@ impl Streams {
         }
     }
 
-    /// Whether a stream was as it was from one line of a container to another, and if its lines may
-    /// wait in the log, until they arrived, `until`.
-    fn is_calm(&self, (first, last, until): Parted, waits: bool) -> bool {
+    /// Whether a stream was as it was from one line of a container to another, and until they
+    /// arrived: what could not be read at once is read from the log, as slowly as receivers take it.
+    fn is_calm(&self, (first, last, until): Parted) -> bool {
         let at = |line| self.taken.get(&line).copied();
         let (Some(first_at), Some(last_at)) = (at(first), at(last)) else { return false };
         let troubled = self.troubled.get(&first.0).into_iter().flatten().copied();
         let reading =
             self.open.values().filter(|(container, _, log)| *container == first.0 && *log);
         let mut all = troubled.chain(reading.map(|(_, since, _)| (*since, u64::MAX - AFTER)));
-        let until = if waits { until } else { last_at }.max(last_at + BEFORE);
+        let until = until.max(last_at + BEFORE);
         last_at - first_at < SLOW && !all.any(|(from, to)| from <= until && first_at <= to + AFTER)
     }
 }
@@ -145,19 +156,16 @@ impl Joined {
     }
 
     /// What is wrong with the records. Where lines may have been lost or read again it is not
-    /// `sure` that each follows the one before it; they may wait in the log before they are read
-    /// if the program was killed so often, or its routes wait for room.
+    /// `sure` that each follows the one before it.
     pub(super) fn check(
         &self,
         scenario: &Scenario,
         streams: &Streams,
         torn: &BTreeSet<LineId>,
-        crashes: u64,
         sure: bool,
     ) -> Vec<String> {
         let mut complaints = self.wrong.clone();
-        let waits = scenario.overflow == "block" || crashes > 0;
-        let parted = self.parted.iter().filter(|parted| streams.is_calm(**parted, waits));
+        let parted = self.parted.iter().filter(|parted| streams.is_calm(**parted));
         complaints
             .extend(parted.map(|(first, next, _)| format!("{next:?} was parted from {first:?}")));
         let is_torn = |line: &LineId| torn.iter().any(|torn| (torn.0, torn.1) == (line.0, line.1));

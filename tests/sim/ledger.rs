@@ -194,7 +194,8 @@ impl Ledger {
             complaints.extend(arrived.disorder.iter().filter(|_| in_order).cloned());
             complaints.extend(arrived.check_strays(route, &self.torn, scenario));
         }
-        let (mut lost, mut doubled) = (Vec::new(), 0);
+        let (mut lost, mut unread) = (Vec::new(), Vec::new());
+        let (mut doubled, mut twice) = (0, Vec::new());
         for (container, c) in daemon.containers.iter().enumerate() {
             for source in 0..2 {
                 let from = self.wanted_from.get(&(container, source)).copied().unwrap_or(0);
@@ -211,12 +212,15 @@ impl Ledger {
                     let seen = arrived.seen.get(&line).copied().unwrap_or(0);
                     sum.arrived += seen.min(1);
                     doubled += seen.saturating_sub(1);
+                    if seen > 1 {
+                        twice.push(line);
+                    }
                     if seen > 0 || self.torn.contains(&line) {
                         continue;
                     }
                     match arrived.never_read.contains(&line) {
                         true => sum.never_read += 1,
-                        false if self.rotated.contains(&line) => sum.rotated += 1,
+                        false if self.rotated.contains(&line) => unread.push(line),
                         false => lost.push(line),
                     }
                 }
@@ -225,16 +229,11 @@ impl Ledger {
         sum.doubled += doubled;
         let dropped = totals.dropped();
         let sure = !guessed && self.rotated.is_empty() && sum.unsure + sum.crashes == 0;
-        complaints.extend(arrived.joined.check(
-            scenario,
-            &self.streams,
-            &self.torn,
-            sum.crashes,
-            sure,
-        ));
-        let silent = dropped == 0 && sum.unsure + sum.gaps == 0;
-        if sum.rotated > 0 && silent {
-            complaints.push(format!("{} lines left the log unread, and nothing said", sum.rotated));
+        complaints.extend(arrived.joined.check(scenario, &self.streams, &self.torn, sure));
+        sum.rotated += unread.len() as u64;
+        if !unread.is_empty() && dropped == 0 && sum.unsure + sum.gaps == 0 {
+            let (n, some) = (unread.len(), &unread[..unread.len().min(10)]);
+            complaints.push(format!("{n} lines left the log unread, and nothing said: {some:?}"));
         }
         sum.dropped += dropped;
         let records: BTreeSet<LineId> =
@@ -249,7 +248,10 @@ impl Ledger {
         }
         if doubled > totals.resent_lines && sum.unsure + sum.crashes == 0 {
             let resent = totals.resent_lines;
-            complaints.push(format!("route {route}: {doubled} came again, {resent} sent again"));
+            let some = &twice[..twice.len().min(10)];
+            complaints.push(format!(
+                "route {route}: {doubled} came again, {resent} sent again: {some:?}"
+            ));
         }
         complaints
     }

@@ -198,6 +198,7 @@ impl World {
     pub(super) fn hang(&mut self, number: usize) {
         self.note("hangs", number as u64, 0);
         self.conns[number].hangs = true;
+        self.ledger.streams.hangs(number, self.now);
     }
 
     /// The next of what the program wrote arrives some time.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch as watch_channel};
 use tokio::task::{JoinHandle, LocalSet};
 
 use super::scenario::Scenario;
@@ -18,6 +18,7 @@ use crate::config::env::MapEnv;
 use crate::control::build;
 use crate::control::registry::{Order, Registry};
 use crate::control::watch::{Dispatch, watch};
+use crate::docker::Source;
 use crate::io::Driver;
 use crate::io::pool::Pool;
 use crate::metrics::{RouteTotals, ShardCounters};
@@ -52,6 +53,8 @@ pub(super) struct Program {
 struct Orders {
     shards: Vec<(Sender<Command>, Arc<Notify>)>,
     counters: Vec<Arc<ShardCounters>>,
+    positions: Option<Arc<Positions>>,
+    wants_events: bool,
 }
 
 impl Dispatch for Orders {
@@ -70,6 +73,15 @@ impl Dispatch for Orders {
     }
 
     fn connected(&mut self, _connected: bool) {}
+
+    fn wishes(&self) -> watch_channel::Receiver<bool> {
+        // The routes stay as they are.
+        watch_channel::channel(self.wants_events).1
+    }
+
+    fn positions(&self) -> Option<&Positions> {
+        self.positions.as_deref()
+    }
 }
 
 fn settings(scenario: &Scenario, folder: &Path) -> Settings {
@@ -118,6 +130,7 @@ impl Program {
                 read_wait: settings.read_wait,
                 timestamp: settings.timestamp,
                 silence: settings.silence,
+                stats_interval: settings.stats_interval,
                 counters: Arc::clone(counters),
                 commands,
                 bell: Arc::clone(&bell),
@@ -129,7 +142,9 @@ impl Program {
                 reports.borrow_mut().push(undelivered);
             });
         }
-        let orders = Orders { shards, counters: counters.clone() };
+        let wants_events = routes.iter().any(|r| r.selection.takes_source(Source::Events));
+        let (counted, known) = (counters.clone(), positions.clone());
+        let orders = Orders { shards, counters: counted, positions: known, wants_events };
         let client = Daemon {
             driver: Driver::Simulated,
             pool: Pool::new(),

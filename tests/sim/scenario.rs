@@ -168,6 +168,9 @@ impl Scenario {
     }
 }
 
+/// The end of a stream is known to the program so late at most.
+const EOF_TAKES: u64 = 100 * MS;
+
 /// What the smallest logs hold. With 64 KiB, a second of output, lines are lost that are not said
 /// in all cases: `LOGCHUTE_SIM_SMALL_LOGS=1` shows them.
 fn small_logs() -> usize {
@@ -253,6 +256,10 @@ impl World {
     fn end_run(&mut self, index: usize) {
         if self.daemon.down || self.daemon.containers[index].doing == Doing::Paused {
             return self.after(SECOND, move |world| world.end_run(index));
+        }
+        // Whether its stream was ended because it has ended is told by when that was seen.
+        if self.now < self.daemon.containers[index].cut_until {
+            return self.after(EOF_TAKES, move |world| world.end_run(index));
         }
         self.exit(index);
         match self.chance.below(8) {
@@ -438,10 +445,11 @@ fn cut_attach(world: &mut World) {
     if attached.is_empty() {
         return;
     }
-    let (_, conn) = world.chance.pick(&attached);
+    let (index, conn) = world.chance.pick(&attached);
     if world.chance.one_in(2) {
         world.reset(conn);
     } else {
+        world.daemon.containers[index].cut_until = world.now + EOF_TAKES;
         world.daemon_eof(conn);
     }
 }
@@ -461,16 +469,16 @@ fn restart_daemon(world: &mut World) {
 
 fn cut_events(world: &mut World) {
     for conn in world.daemon.listeners() {
-        world.daemon_eof(conn);
+        // Who does not hear of events does not hear of their end.
+        if !world.conns[conn].hangs {
+            world.daemon_eof(conn);
+        }
     }
 }
 
-/// Whatever it is: an attach stream, a log that is read, events, a question. Not events where the
-/// program may be killed: it would not know that it has missed a container.
+/// Whatever it is: an attach stream, a log that is read, events, a question.
 fn hang_connection(world: &mut World) {
-    let spared = if world.daemon.scenario.state { world.daemon.listeners() } else { Vec::new() };
-    let open = world.daemon.open.iter().copied();
-    let open: Vec<usize> = open.filter(|conn| !spared.contains(conn)).collect();
+    let open: Vec<usize> = world.daemon.open.iter().copied().collect();
     if !open.is_empty() {
         let conn = world.chance.pick(&open);
         world.hang(conn);

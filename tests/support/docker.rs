@@ -161,6 +161,30 @@ impl Docker {
         Container { docker: self.clone(), name, id, _image: image }
     }
 
+    /// A container of the talker, started, that lives on and whose health check fails: of the first
+    /// time, after a second, it is unhealthy.
+    pub(crate) fn unhealthy(&self, prefix: &str) -> Container {
+        let (image, seconds) = (self.image(), 1_000_000_000_u64);
+        let body = serde_json::json!({
+            "Image": image.name(), "Cmd": ["silent", "600"],
+            "Labels": {LABEL: std::process::id().to_string()},
+            "HostConfig": {"NetworkMode": "none"},
+            "Healthcheck": {
+                "Test": ["CMD", "/talker", "no such command"], "Interval": seconds,
+                "Timeout": 10 * seconds, "Retries": 1,
+            },
+        });
+        // The command line tool has health checks by a shell alone.
+        let name = format!("{prefix}-{}-unhealthy", std::process::id());
+        let request = format!("POST /containers/create?name={name}");
+        let made: serde_json::Value =
+            serde_json::from_str(&self.api(&request, &body.to_string())).unwrap();
+        let id = made["Id"].as_str().unwrap().to_owned();
+        let container = Container { docker: self.clone(), name, id, _image: image };
+        container.start();
+        container
+    }
+
     /// What `docker logs` gives of a container: standard output and standard error.
     pub(crate) fn logs(&self, id: &str) -> (Vec<u8>, Vec<u8>) {
         let output = self.command(&["logs", id]).output().unwrap();

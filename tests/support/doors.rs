@@ -160,7 +160,7 @@ impl World {
         };
         let exits = rng.one_in(2);
         let mut all: Vec<Vec<(u64, Vec<u8>)>> = Vec::new();
-        for source in Source::ALL {
+        for source in Source::OUTPUTS {
             let lines = if source == Source::Stderr && rng.one_in(3) { 0 } else { lines };
             let writes = writes(family, source, lines, exits, rng);
             world.last = world.last.max(writes.last().map_or(BIRTH, |(at, _)| *at));
@@ -176,7 +176,7 @@ impl World {
             }
         }
         world.ended = exits.then(|| world.last + rng.below(5 * MS));
-        for (source, writes) in Source::ALL.into_iter().zip(all) {
+        for (source, writes) in Source::OUTPUTS.into_iter().zip(all) {
             world.log.extend(copy_to_log(source, &writes, world.ended, json, rng));
             for (at, bytes) in writes {
                 world.written[source as usize].extend_from_slice(&bytes);
@@ -346,9 +346,13 @@ impl Driver<'_> {
         assert!(self.passes < 200, "no end of passes");
         self.seam.pass_begins(self.now);
         if let Some(resume) = &mut self.resume {
+            let since = resume.since();
+            for source in resume.begins_again() {
+                self.cursor.go_back(source, since);
+            }
             resume.pass_begins(self.now);
         }
-        let since = self.cursor.since(&Source::ALL).unwrap_or(0);
+        let since = self.cursor.since(&Source::OUTPUTS).unwrap_or(0);
         let until = self.now + rng.below(5 * MS);
         let (seam, delivered) = (&mut self.seam, &mut self.delivered);
         let mut deliver = |source: Source, ts, newline: bool, bytes: &[u8]| {
@@ -377,6 +381,10 @@ impl Driver<'_> {
             });
         }
         self.advance(until + rng.below(10 * MS));
+        if self.resume.as_ref().is_some_and(Resume::wants_again) {
+            let _ = self.seam.pass_broken(self.now);
+            return Verdict::ReadOn { after: Duration::ZERO };
+        }
         self.seam.pass_ended(self.now)
     }
 
@@ -399,7 +407,7 @@ impl Driver<'_> {
                 Verdict::Joined | Verdict::Unsure => self.pass(rng),
             };
         }
-        for source in Source::ALL {
+        for source in Source::OUTPUTS {
             let rest = self.seam.rest(source);
             let delivered = &mut self.delivered[source as usize];
             if rest.newline_first {
@@ -453,17 +461,17 @@ pub(crate) struct Tally {
     pub(crate) duplicates: usize,
 }
 
-/// Checks what was delivered; `certain`: nothing was guessed, which `may_doubt` excuses.
+/// Checks what was delivered; `told_apart`: no line may come twice though places were guessed;
+/// `certain`: none was, which `may_doubt` excuses.
 fn check(
-    family: Family,
+    (family, told_apart): (Family, bool),
     world: &World,
     delivered: &[Vec<u8>; 2],
     (certain, may_doubt): (bool, bool),
     window: (u64, u64),
 ) -> Result<Tally, String> {
     let mut tally = Tally { unsure: usize::from(!certain), ..Tally::default() };
-    let told_apart = family.told_apart();
-    for source in Source::ALL {
+    for source in Source::OUTPUTS {
         let wanted = lines(&world.written[source as usize]);
         let got = lines(&delivered[source as usize]);
         let name = format!("{family:?} {source:?}");
@@ -522,12 +530,14 @@ pub(crate) fn head(limit: usize, rng: &mut Chance<'_>, family: Family) -> Result
     let (certain, joined) = driver.run(rng);
     let window = (requested_at.saturating_sub(400 * MS), joined);
     let certainty = (certain, limit < 1 << 20);
-    let tally = check(family, &world, &driver.delivered, certainty, window)?;
+    let apart = (family, family.told_apart());
+    let tally = check(apart, &world, &driver.delivered, certainty, window)?;
     Ok(Tally { renewed: driver.renewed, ..tally })
 }
 
 /// An attach that was cut: what its bytes reached to in the log, and the seam of the next one.
-pub(crate) fn resume(rng: &mut Chance<'_>, family: Family) -> Result<Tally, String> {
+/// `room` is what may be held of the messages that are in doubt.
+pub(crate) fn resume(room: usize, rng: &mut Chance<'_>, family: Family) -> Result<Tally, String> {
     let limit = 64 << 20;
     let world = World::new(family, rng);
     let cut = BIRTH + rng.below(world.last - BIRTH + 100 * MS);
@@ -542,7 +552,8 @@ pub(crate) fn resume(rng: &mut Chance<'_>, family: Family) -> Result<Tally, Stri
     let scant = delivered.iter().any(|bytes| (1..64).contains(&bytes.len()));
     let requested_at = cut + [0, MS, 500 * MS][rng.below(3) as usize];
     let (now, config, arrivals, eof) = attach(&world, requested_at, limit, rng);
-    let resume = Resume::new([&tails[0], &tails[1]], ResumeConfig::new(live_until, SLACK));
+    let doubt = ResumeConfig { limit: room, ..ResumeConfig::new(live_until, SLACK) };
+    let resume = Resume::new([&tails[0], &tails[1]], doubt);
     let mut driver = Driver {
         world: &world,
         now,
@@ -559,7 +570,9 @@ pub(crate) fn resume(rng: &mut Chance<'_>, family: Family) -> Result<Tally, Stri
     };
     let (mut certain, joined) = driver.run(rng);
     let resume = driver.resume.as_ref().expect("set above");
-    certain &= !Source::ALL.iter().any(|&source| resume.is_unsure(source));
+    certain &= !Source::OUTPUTS.iter().any(|&source| resume.is_unsure(source));
     let window = (live_until.saturating_sub(2_000 * MS), joined);
-    check(family, &world, &driver.delivered, (certain, scant), window)
+    // Of what is passed over less than 64 bytes are no sign: then lines may come twice.
+    let apart = family.told_apart() && room > 1 << 20;
+    check((family, apart), &world, &driver.delivered, (certain, scant), window)
 }

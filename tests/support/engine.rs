@@ -1,7 +1,7 @@
 //! A scripted Docker Engine on a unix socket: the test says what happens, clients see it.
 //!
 //! It answers as Engine 20.10 does (API 1.41) what logchute asks: ping, list, inspect, events,
-//! attach, logs without `follow`. Every request is recorded. On request it fails: statuses,
+//! attach, stats, logs without `follow`. Every request is recorded. On request it fails: statuses,
 //! garbage, half answers, silence, corrupt frames. Std threads and blocking sockets only.
 
 use std::collections::HashMap;
@@ -44,6 +44,8 @@ pub(crate) enum Ask {
     Attach,
     /// `/containers/{id}/logs`
     Logs,
+    /// `/containers/{id}/stats`
+    Stats,
     /// Anything else.
     Other,
 }
@@ -88,6 +90,8 @@ struct Container {
     unfinished: HashMap<Stream, Vec<u8>>,
     attached: HashMap<u64, Attached>,
     attaches: usize,
+    /// Who reads its stats.
+    samplers: HashMap<u64, UnixStream>,
 }
 
 impl Container {
@@ -134,6 +138,11 @@ impl Container {
         }
     }
 
+    fn send_sample(&mut self, sample: &Value) {
+        let line = chunk(format!("{sample}\n").as_bytes());
+        self.samplers.retain(|_, sampler| sampler.write_all(&line).is_ok());
+    }
+
     /// Writes `bytes` to everyone attached who wants `stream`; who cannot take them is let go.
     fn send(&mut self, stream: Stream, bytes: &[u8]) {
         self.attached.retain(|_, attached| {
@@ -172,6 +181,12 @@ impl State {
 
     fn must_find(&mut self, id: &str) -> &mut Container {
         self.find(id).unwrap_or_else(|| panic!("the scripted engine has no container {id}"))
+    }
+
+    fn tell(&mut self, nanos: u128, event: &Value) {
+        self.events.push((nanos, format!("{event}\n")));
+        let line = chunk(format!("{event}\n").as_bytes());
+        self.listeners.retain(|_, listener| listener.write_all(&line).is_ok());
     }
 
     /// A time later than all before it, and not before what the clock shows.
@@ -232,7 +247,10 @@ impl Engine {
             let _ = connection.shutdown(Shutdown::Both);
         }
         state.listeners.clear();
-        state.containers.iter_mut().for_each(|c| c.attached.clear());
+        for container in &mut state.containers {
+            container.attached.clear();
+            container.samplers.clear();
+        }
     }
 
     /// The daemon comes (back).
@@ -261,6 +279,7 @@ impl Engine {
             unfinished: HashMap::new(),
             attached: HashMap::new(),
             attaches: 0,
+            samplers: HashMap::new(),
         });
     }
 
@@ -410,9 +429,39 @@ impl Engine {
             "Action": action, "Actor": {"ID": id, "Attributes": of_actor}, "scope": "local",
             "time": (nanos / 1_000_000_000) as u64, "timeNano": nanos as u64,
         });
-        state.events.push((nanos, format!("{event}\n")));
-        let line = chunk(format!("{event}\n").as_bytes());
-        state.listeners.retain(|_, listener| listener.write_all(&line).is_ok());
+        state.tell(nanos, &event);
+    }
+
+    /// Tells whoever listens of an event that is not a container's, as the daemon would write it.
+    pub(crate) fn tell(&self, mut event: Value) {
+        let mut state = self.state();
+        let nanos = state.tick();
+        event["timeNano"] = json!(nanos as u64);
+        state.tell(nanos, &event);
+    }
+
+    /// The events so far are forgotten, as by a daemon that is started again.
+    pub(crate) fn forget_events(&self) {
+        self.state().events.clear();
+    }
+
+    /// Sends a sample to whoever reads the container's stats, taken now; `sample` has the rest of
+    /// its members.
+    pub(crate) fn sample(&self, id: &str, mut sample: Value) {
+        let mut state = self.state();
+        sample["read"] = json!(rfc3339(state.tick()));
+        state.must_find(id).send_sample(&sample);
+    }
+
+    /// Sends what the daemon goes on to send of a container that has stopped.
+    pub(crate) fn sample_of_stopped(&self, id: &str) {
+        let sample = json!({"read": "0001-01-01T00:00:00Z", "pids_stats": {}, "cpu_stats": {}});
+        self.state().must_find(id).send_sample(&sample);
+    }
+
+    /// How many read the container's stats now.
+    pub(crate) fn samplers(&self, id: &str) -> usize {
+        self.state().must_find(id).samplers.len()
     }
 
     /// From now on answers `ask` with `fault`; with `None`, well again.
@@ -507,7 +556,10 @@ fn accept(state: &Arc<Mutex<State>>, socket: UnixStream) {
         lock(&state, &mut |s| {
             s.connections.remove(&number);
             s.listeners.remove(&number);
-            s.containers.iter_mut().for_each(|c| drop(c.attached.remove(&number)));
+            for container in &mut s.containers {
+                container.attached.remove(&number);
+                container.samplers.remove(&number);
+            }
         });
     });
 }
@@ -522,6 +574,7 @@ fn kind_of(request: &Request) -> (Ask, &str) {
         ("GET", ["containers", id, "json"]) => (Ask::Inspect, id),
         ("POST", ["containers", id, "attach"]) => (Ask::Attach, id),
         ("GET", ["containers", id, "logs"]) => (Ask::Logs, id),
+        ("GET", ["containers", id, "stats"]) => (Ask::Stats, id),
         _ => (Ask::Other, ""),
     }
 }
@@ -552,16 +605,28 @@ fn serve(state: &Mutex<State>, number: u64, mut socket: UnixStream) -> io::Resul
             },
             Ask::Logs => logs(&mut locked, id, &request),
             Ask::Other => json_answer(404, &json!({"message": "page not found"})),
-            Ask::Events if !request.param("until").is_empty() => past_events(&locked, &request),
+            Ask::Events if !request.param("until").is_empty() => {
+                let events = past_events(&locked, &request);
+                plain(200, "application/json", events.as_bytes(), false)
+            }
             Ask::Events => {
-                socket.write_all(
-                    b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\n\
-                      Transfer-Encoding: chunked\r\n\r\n",
-                )?;
+                socket.write_all(STREAM_HEAD)?;
+                let past = past_events(&locked, &request);
+                if !request.param("since").is_empty() && !past.is_empty() {
+                    socket.write_all(&chunk(past.as_bytes()))?;
+                }
                 locked.listeners.insert(number, socket.try_clone()?);
                 drop(locked);
                 return until_closed(&mut socket);
             }
+            Ask::Stats if locked.find(id).is_some() => {
+                socket.write_all(STREAM_HEAD)?;
+                let reader = socket.try_clone()?;
+                locked.must_find(id).samplers.insert(number, reader);
+                drop(locked);
+                return until_closed(&mut socket);
+            }
+            Ask::Stats => no_such(id),
             Ask::Attach => match attach(&mut locked, number, id, &request, &mut socket)? {
                 Some(refusal) => refusal,
                 None => {
@@ -634,15 +699,13 @@ fn attach(
     Ok(None)
 }
 
-/// What happened in the time that is asked for.
-fn past_events(state: &State, request: &Request) -> Vec<u8> {
+/// What happened in the time that is asked for, of what it remembers.
+fn past_events(state: &State, request: &Request) -> String {
     let bounds = (limit(request.param("since"), 0), limit(request.param("until"), u128::MAX));
-    let (Some(since), Some(until)) = bounds else {
-        return json_answer(400, &json!({"message": "since or until is no UNIX time"}));
-    };
-    let events = state.events.iter().filter(|(at, _)| (since..=until).contains(at));
-    let events: String = events.map(|(_, event)| &**event).collect();
-    plain(200, "application/json", events.as_bytes(), false)
+    let (Some(since), Some(until)) = bounds else { return String::new() };
+    let remembered = &state.events[state.events.len().saturating_sub(RING)..];
+    let events = remembered.iter().filter(|(at, _)| (since..=until).contains(at));
+    events.map(|(_, event)| &**event).collect()
 }
 
 fn list(state: &State, all: bool) -> Vec<u8> {
@@ -656,6 +719,13 @@ fn list(state: &State, all: bool) -> Vec<u8> {
         .collect();
     json_answer(200, &Value::from(entries))
 }
+
+/// So many events the daemon remembers.
+const RING: usize = 256;
+/// How an answer begins that goes on.
+const STREAM_HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\n\
+      Transfer-Encoding: chunked\r\n\r\n";
 
 /// How an answer of the `logs` door begins.
 pub(crate) const LOGS_HEAD: &[u8] =

@@ -93,6 +93,28 @@ pub(crate) fn side_by_side<T: Sync, R: Send>(
     results.into_iter().map(|(_, result)| result).collect()
 }
 
+/// Each of `cases` with a driver: at full size with each, otherwise with one of them in turns. For
+/// tests that are about more than how sockets are read.
+pub(crate) fn by_turns<T: Clone>(cases: &[T]) -> Vec<(&'static str, T)> {
+    let drivers = drivers();
+    let each = if full() { drivers.len() } else { 1 };
+    let turns = drivers.iter().copied().cycle();
+    let cases = cases.iter().flat_map(|case| std::iter::repeat_n(case.clone(), each));
+    turns.zip(cases).collect()
+}
+
+/// The drivers for a test that is about more than how sockets are read: both at full size,
+/// otherwise one. Which one that is depends on the test's name: half of the tests have either.
+pub(crate) fn some_drivers() -> Vec<&'static str> {
+    let mut drivers = drivers();
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    if !full() {
+        let turn = name.bytes().map(usize::from).sum::<usize>() % drivers.len();
+        drivers = vec![drivers.swap_remove(turn)];
+    }
+    drivers
+}
+
 /// `test` with each I/O driver, side by side.
 pub(crate) fn on_each_driver(test: impl Fn(&str) + Sync) {
     side_by_side(2, &drivers(), |io| test(io));

@@ -30,6 +30,35 @@ pub(crate) fn settings(env: &[(&str, &str)], routes: &[String]) -> Settings {
     loaded.settings
 }
 
+/// What a shard without routes is given, and where it is told what to do.
+pub(crate) fn setup(
+    settings: &Settings,
+    driver: Driver,
+) -> (Setup, crossbeam_channel::Sender<Order>) {
+    let daemon = build::daemon(settings).unwrap();
+    let (orders, commands) = crossbeam_channel::unbounded();
+    let setup = Setup {
+        index: 0,
+        driver,
+        daemon: daemon.target,
+        greeting: daemon.greeting,
+        routes: Vec::new(),
+        follow: settings.follow.clone(),
+        timestamp: settings.timestamp,
+        silence: settings.silence,
+        stats_interval: settings.stats_interval,
+        max_line: settings.max_line,
+        read_wait: settings.read_wait,
+        counters: Arc::default(),
+        hold: Arc::default(),
+        roster: Arc::default(),
+        positions: None,
+        commands,
+        bell: Arc::default(),
+    };
+    (setup, orders)
+}
+
 /// Runs `test` with each driver that this machine has, and its name.
 pub(crate) fn with_drivers(mut test: impl FnMut(&str, Driver)) {
     for name in drivers() {
@@ -81,27 +110,10 @@ impl Shard {
         let env = [&[("SHARDS", "1"), ("DOCKER_HOST", &*host)], env].concat();
         let settings = settings(&env, routes);
         let routes = build::routes(&settings).unwrap();
-        let daemon = build::daemon(&settings).unwrap();
-        let (orders, commands) = crossbeam_channel::unbounded();
-        let bell = Arc::new(tokio::sync::Notify::new());
-        let setup = Setup {
-            index: 0,
-            driver,
-            daemon: daemon.target,
-            greeting: Greeting { clock, ..daemon.greeting },
-            routes: routes.clone(),
-            follow: settings.follow.clone(),
-            timestamp: settings.timestamp,
-            silence: settings.silence,
-            max_line: settings.max_line,
-            read_wait: settings.read_wait,
-            counters: Arc::default(),
-            hold: Arc::default(),
-            roster: Arc::default(),
-            positions: None,
-            commands,
-            bell: Arc::clone(&bell),
-        };
+        let (setup, orders) = setup(&settings, driver);
+        let greeting = Greeting { clock, ..setup.greeting };
+        let setup = Setup { greeting, routes: routes.clone(), ..setup };
+        let bell = Arc::clone(&setup.bell);
         let thread = std::thread::spawn(move || {
             begun();
             let mut undelivered = None;

@@ -86,6 +86,8 @@ pub(crate) struct Syslogd {
     ports: [u16; 5],
     /// Those for RELP, without and with TLS, if it listens there.
     relp: Option<[u16; 2]>,
+    /// What rsyslog writes of a record.
+    template: &'static str,
     process: Option<Process>,
     /// How much of the file of records has been looked through, and the records in that.
     counted: Cell<(u64, usize)>,
@@ -95,15 +97,28 @@ impl Syslogd {
     /// Starts `kind` with all its doors. Where it is not installed the test is skipped, loudly;
     /// on CI it fails.
     pub(crate) fn start(kind: Kind, pki: &Pki) -> Option<Syslogd> {
-        Syslogd::start_at(kind, pki, None)
+        Syslogd::start_at(kind, pki, None, "%rawmsg%")
+    }
+
+    /// Starts rsyslog, which writes of a record what it has read in it:
+    /// `STRUCTURED-DATA|HOSTNAME|APP-NAME|MSG`.
+    pub(crate) fn start_reading(pki: &Pki) -> Option<Syslogd> {
+        let template = "%structured-data%|%hostname%|%app-name%|%msg%";
+        Syslogd::start_at(Kind::Rsyslog, pki, None, template)
     }
 
     /// Starts rsyslog with RELP besides. A record is in the file when it is acknowledged.
     pub(crate) fn start_relp(pki: &Pki) -> Option<Syslogd> {
-        Syslogd::start_at(Kind::Rsyslog, pki, Some([free_port(), free_port()]))
+        let relp = Some([free_port(), free_port()]);
+        Syslogd::start_at(Kind::Rsyslog, pki, relp, "%rawmsg%")
     }
 
-    fn start_at(kind: Kind, pki: &Pki, relp: Option<[u16; 2]>) -> Option<Syslogd> {
+    fn start_at(
+        kind: Kind,
+        pki: &Pki,
+        relp: Option<[u16; 2]>,
+        template: &'static str,
+    ) -> Option<Syslogd> {
         let found = find(kind).filter(|install| relp.is_none() || install.has("imrelp.so"));
         let Some(install) = found else {
             let module = if relp.is_some() { " with imrelp" } else { "" };
@@ -113,7 +128,8 @@ impl Syslogd {
         let folder = tempfile::Builder::new().prefix("lct-syslogd-").tempdir().unwrap();
         let ports = std::array::from_fn(|_| free_port());
         let (process, counted) = (None, Cell::default());
-        let mut receiver = Syslogd { kind, install, folder, ports, relp, process, counted };
+        let mut receiver =
+            Syslogd { kind, install, folder, ports, relp, template, process, counted };
         let config = match kind {
             Kind::Rsyslog => receiver.rsyslog_config(pki) + &receiver.relp_config(pki),
             Kind::SyslogNg => receiver.syslog_ng_config(pki),
@@ -263,11 +279,13 @@ impl Syslogd {
             key.display()
         );
         // A receiver that drops from its own queue, or cuts its shutdown short, proves nothing.
-        text.push_str(
+        let _ = write!(
+            text,
             "main_queue(queue.type=\"LinkedList\" queue.size=\"2000000\" \
              queue.timeoutShutdown=\"30000\")\n\
              module(load=\"imudp\")\nmodule(load=\"imtcp\" maxSessions=\"500\")\n\
-             template(name=\"raw\" type=\"string\" string=\"%rawmsg%\\n\")\n",
+             template(name=\"raw\" type=\"string\" string=\"{}\\n\")\n",
+            self.template
         );
         let _ = writeln!(
             text,

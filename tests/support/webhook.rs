@@ -28,6 +28,10 @@ pub(crate) enum Reply {
     Half,
     /// 200, and then the connection is closed without a word about it.
     OkAndClose,
+    /// The request is taken, and the connection reset before it is said.
+    TakeAndReset,
+    /// A status and a body that depends on the request.
+    Told(u16, String),
 }
 
 /// 200, as Slack says it.
@@ -69,6 +73,9 @@ impl Posted {
     }
 }
 
+/// Says what to answer.
+type Judge = Box<dyn Fn(&Posted) -> Reply + Send + Sync>;
+
 #[derive(Default)]
 struct Shared {
     down: AtomicBool,
@@ -80,9 +87,14 @@ struct Shared {
     /// Answers 429 to whatever comes sooner than this after the last message that was taken.
     every: Mutex<Option<Duration>>,
     taken: Mutex<Option<Instant>>,
-    sockets: Mutex<Vec<TcpStream>>,
+    /// All there were; those that were reset are gone, for only the last one to close resets.
+    sockets: Mutex<Vec<Option<TcpStream>>>,
     /// Requests that were under way at the same time, at most.
     at_once: Mutex<(usize, usize)>,
+    /// Answers each request, in place of all that is said above; requests are not kept then.
+    judge: std::sync::OnceLock<Judge>,
+    /// Bytes are read a few at a time, with pauses.
+    slow: AtomicBool,
 }
 
 /// A webhook.
@@ -127,6 +139,18 @@ impl Webhook {
             }
         });
         Webhook { address, shared, accepting: Some(accepting) }
+    }
+
+    /// A webhook without TLS that answers what `judge` says. It keeps no requests.
+    pub(crate) fn judging(judge: impl Fn(&Posted) -> Reply + Send + Sync + 'static) -> Webhook {
+        let webhook = Webhook::with(bind(), None, &[]);
+        let _ = webhook.shared.judge.set(Box::new(judge));
+        webhook
+    }
+
+    /// Reads requests slowly, or no more.
+    pub(crate) fn read_slowly(&self, slow: bool) {
+        self.shared.slow.store(slow, Ordering::SeqCst);
     }
 
     /// What it answers once the replies it was made with are used up.
@@ -176,7 +200,7 @@ impl Webhook {
 
     /// Closes every connection, and goes on listening.
     pub(crate) fn close_connections(&self) {
-        for socket in self.shared.sockets.lock().unwrap().iter() {
+        for socket in self.shared.sockets.lock().unwrap().iter().flatten() {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
@@ -198,7 +222,8 @@ impl Drop for Webhook {
 
 fn serve(shared: &Arc<Shared>, socket: TcpStream, config: Option<Arc<ServerConfig>>) {
     let _ = socket.set_nonblocking(false);
-    shared.sockets.lock().unwrap().extend(socket.try_clone());
+    let _ = socket.set_nodelay(true);
+    shared.sockets.lock().unwrap().push(socket.try_clone().ok());
     let shared = Arc::clone(shared);
     std::thread::spawn(move || {
         // A client that goes away in the middle is no error of ours.
@@ -218,19 +243,22 @@ fn greet(shared: &Shared, socket: TcpStream, config: Option<Arc<ServerConfig>>) 
 }
 
 fn converse(shared: &Shared, mut stream: impl Read + Write, plain: &TcpStream) -> io::Result<()> {
-    while let Some(mut posted) = read_request(&mut stream)? {
+    while let Some(mut posted) = read_request(&mut Paced { stream: &mut stream, shared })? {
         let mut at_once = shared.at_once.lock().unwrap();
         at_once.0 += 1;
         at_once.1 = at_once.1.max(at_once.0);
         drop(at_once);
-        let reply = shared.reply(posted.at);
+        let judge = shared.judge.get();
+        let reply = judge.map_or_else(|| shared.reply(posted.at), |judge| judge(&posted));
         if let Reply::Answer(status, ..) = reply {
             posted.status = status;
         }
-        if let Reply::OkAndClose = reply {
+        if let Reply::OkAndClose | Reply::TakeAndReset = reply {
             posted.status = 200;
         }
-        shared.posted.lock().unwrap().push(posted);
+        if judge.is_none() {
+            shared.posted.lock().unwrap().push(posted);
+        }
         let goes_on = answer(&mut stream, plain, &reply, shared);
         shared.at_once.lock().unwrap().0 -= 1;
         if !goes_on? {
@@ -275,9 +303,19 @@ fn answer(
             stream.flush()?;
             return Ok(true);
         }
-        Reply::Reset => {
+        Reply::Told(status, body) => {
+            let length = body.len();
+            write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{body}")?;
+            stream.flush()?;
+            return Ok(true);
+        }
+        Reply::Reset | Reply::TakeAndReset => {
             // Unread bytes, or this, make the kernel reset rather than close.
             let _ = socket2::SockRef::from(plain).set_linger(Some(Duration::ZERO));
+            let peer = plain.peer_addr()?;
+            for place in shared.sockets.lock().unwrap().iter_mut() {
+                place.take_if(|socket| socket.peer_addr().is_ok_and(|other| other == peer));
+            }
         }
         Reply::Hang => {
             while !shared.down.load(Ordering::SeqCst) {
@@ -293,10 +331,27 @@ fn answer(
             stream.flush()?;
         }
     }
-    if !matches!(reply, Reply::Reset) {
+    if !matches!(reply, Reply::Reset | Reply::TakeAndReset) {
         let _ = plain.shutdown(Shutdown::Both);
     }
     Ok(false)
+}
+
+/// A stream that is read slowly where that is asked for.
+struct Paced<'a, S> {
+    stream: &'a mut S,
+    shared: &'a Shared,
+}
+
+impl<S: Read> Read for Paced<'_, S> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if bytes.len() > 1 && self.shared.slow.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(20));
+            let most = bytes.len().min(4096);
+            return self.stream.read(&mut bytes[..most]);
+        }
+        self.stream.read(bytes)
+    }
 }
 
 fn read_request(stream: &mut impl Read) -> io::Result<Option<Posted>> {

@@ -19,7 +19,7 @@ use crate::buffer::Outbox;
 use crate::docker::Source;
 use crate::docker::inspect::Container;
 use crate::lines::blocks::Blocks;
-use crate::sink::{Prefix, Sink};
+use crate::sink::{Prefix, Reader, Sink};
 use crate::stamp::Stamp;
 use crate::template::{Context, Error, Line, Moment, Place, Summary, Template};
 
@@ -66,6 +66,10 @@ pub(in crate::sink) struct Lines(pub Arc<Containers>);
 impl Sink for Lines {
     fn reads_answers(&self) -> bool {
         true
+    }
+
+    fn reader(&self) -> Reader {
+        Reader::Either
     }
 
     fn prefix(&self, container: &Container, source: Source) -> Prefix {
@@ -158,7 +162,12 @@ fn described(group: &Group) -> Vec<Json> {
     let described = group.shown.iter().map(|shown| {
         let mut line = common.clone();
         line["time"] = Moment::from_nanos(shown.time).rfc3339().into();
-        line["line"] = shown.text.as_str().into();
+        line["line"] = match source.as_str() {
+            // What is an object already, unless it was too long to be kept whole.
+            "stats" | "events" => serde_json::from_str(&shown.text).ok(),
+            _ => None,
+        }
+        .unwrap_or_else(|| shown.text.as_str().into());
         line["times"] = shown.times.into();
         line
     });
@@ -204,7 +213,8 @@ impl Filled {
         // A container that is gone for long has its name left.
         let unknown = || Arc::new(json!({"Name": format!("/{name}")}));
         let document = group.kept.clone().unwrap_or_else(unknown);
-        let source = if source == "stderr" { "stderr" } else { "stdout" };
+        let known = Source::ALL.into_iter().find(|known| known.name() == source);
+        let source = known.unwrap_or(Source::Stdout).name();
         let mut text = group.text();
         if beyond > 0 {
             let _ = write!(text, "\n{beyond} more of other containers");

@@ -8,10 +8,15 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::Write as _;
+use std::time::Duration;
 
 #[cfg(test)]
 use crate::io::sim::{self, Planted};
+use crate::transport::dialogue::Dialogue;
 
+/// How long a server may leave all records that wait for an answer without one; as rsyslog's own
+/// client.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 /// Frames without an answer, at most. As librelp's.
 pub const WINDOW: usize = 128;
 /// Bytes of these, at most, unless one frame alone has more.
@@ -120,30 +125,36 @@ impl Session {
             begun: Vec::new(),
         }
     }
+}
 
-    /// Whether the server has taken the session.
-    pub fn is_open(&self) -> bool {
+impl Dialogue for Session {
+    type Failure = Failure;
+
+    fn is_open(&self) -> bool {
         self.state == State::Open
     }
 
-    /// Whether the server has answered the last frame.
-    pub fn is_closed(&self) -> bool {
-        self.state == State::Closed
-    }
-
-    /// Whether a record may be sent now.
-    pub fn has_room(&self) -> bool {
+    fn has_room(&self) -> bool {
         self.is_open() && self.lens.len() < WINDOW && self.bytes < WINDOW_BYTES
     }
 
-    /// Whether records wait for an answer.
-    pub fn is_waiting(&self) -> bool {
+    fn is_waiting(&self) -> bool {
         !self.lens.is_empty()
     }
 
-    /// Appends the frame of `record`, whose final newline is the frame's. Only if there is
-    /// [room](Session::has_room).
-    pub fn send(&mut self, record: &[u8], out: &mut Vec<u8>) {
+    fn patience(&self) -> Option<Duration> {
+        Some(ANSWER_TIMEOUT)
+    }
+
+    fn awaited(&self) -> &'static str {
+        match self.is_open() {
+            true => "answer to a record",
+            false => "answer to the RELP command open",
+        }
+    }
+
+    /// The final newline of a record is that of its frame.
+    fn send(&mut self, record: &[u8], out: &mut Vec<u8>) {
         let data = record.strip_suffix(b"\n").unwrap_or(record);
         let before = out.len();
         put_frame(self.take_number(), "syslog", data, out);
@@ -152,24 +163,21 @@ impl Session {
         self.bytes += len;
     }
 
-    /// Appends the last frame: nothing more may be sent.
-    pub fn close(&mut self, out: &mut Vec<u8>) {
+    fn close(&mut self, out: &mut Vec<u8>) {
         let txnr = self.take_number();
         put_frame(txnr, "close", &[], out);
         self.state = State::Closing(txnr);
     }
 
-    /// How many more records the server has taken, in the order they were sent, since the last
-    /// call.
-    pub fn take_acknowledged(&mut self) -> usize {
+    fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    fn take_acknowledged(&mut self) -> usize {
         std::mem::take(&mut self.acknowledged)
     }
 
-    /// Takes what the server sent.
-    ///
-    /// # Errors
-    /// Why the session is over.
-    pub fn receive(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    fn receive(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let mut begun = std::mem::take(&mut self.begun);
         let mut rest = bytes;
         if !begun.is_empty() {
@@ -183,7 +191,9 @@ impl Session {
         self.begun = rest.to_vec();
         Ok(())
     }
+}
 
+impl Session {
     fn take_number(&mut self) -> u32 {
         let txnr = self.next;
         self.next = after(txnr);
@@ -344,7 +354,7 @@ fn expect(bytes: &[u8], at: usize, byte: u8) -> Result<Option<usize>, Failure> {
 /// A server, told naively. In test and fuzz builds only.
 #[cfg(any(test, fuzzing))]
 pub mod naive {
-    use super::{Session, WINDOW};
+    use super::{Dialogue, Session, WINDOW};
 
     /// What a server made of a client's bytes: number, command and data of each frame.
     pub type Frames = Vec<(u32, String, Vec<u8>)>;

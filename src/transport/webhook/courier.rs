@@ -10,10 +10,10 @@ use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
-use super::client::Client;
 use super::pace::{Pace, Verdict};
 use super::{Desk, Digest, Webhook};
 use crate::metrics::RouteCounters;
+use crate::transport::http::Client;
 
 /// A route that delivers to a webhook.
 pub struct Station {
@@ -37,7 +37,7 @@ pub async fn serve(mut stations: mpsc::UnboundedReceiver<Station>) {
     while let Some(station) = stations.recv().await {
         lines.retain(|(_, line)| line.strong_count() > 0);
         let webhook = station.desk.webhook();
-        let known = lines.iter().find(|(other, _)| other.is_same(webhook));
+        let known = lines.iter().find(|(other, _)| other.endpoint.is_same(&webhook.endpoint));
         let line = known.and_then(|(_, line)| line.upgrade()).unwrap_or_else(|| {
             let line = Rc::new(Mutex::new(Line::new(&station, number)));
             lines.push((webhook.clone(), Rc::downgrade(&line)));
@@ -56,7 +56,7 @@ pub async fn serve(mut stations: mpsc::UnboundedReceiver<Station>) {
 /// Why it did not arrive, in one line without secrets.
 pub async fn try_once(webhook: &Webhook, body: &[u8]) -> Result<String, String> {
     let mut client = Client::new(Arc::default());
-    let answer = client.post(webhook, body).await?;
+    let answer = webhook.post(&mut client, body).await?;
     if (200..300).contains(&answer.status) {
         Ok(answer.to_string())
     } else {
@@ -75,8 +75,8 @@ impl Line {
     fn new(station: &Station, number: u64) -> Line {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seed = now.as_nanos() as u64 ^ (number << 16);
-        let manner = &station.desk.webhook().manner;
-        let pace = Pace::new(seed, manner.every, manner.burst);
+        let webhook = station.desk.webhook();
+        let pace = Pace::new(seed, webhook.every, webhook.burst);
         Line { pace, client: Client::new(Arc::clone(&station.counters)) }
     }
 }
@@ -208,7 +208,7 @@ impl Courier {
         loop {
             let mut line = self.line.lock().await;
             sleep_until(line.pace.next(Instant::now()).into()).await;
-            let connected = line.client.connect(self.station.desk.webhook()).await;
+            let connected = line.client.connect(&self.station.desk.webhook().endpoint).await;
             self.station.counters.trouble.set(connected.as_ref().err().map(String::as_str));
             let Err(reason) = connected else { return };
             line.pace.judge(&Err(reason), Instant::now());
@@ -221,7 +221,7 @@ impl Courier {
         loop {
             sleep_until(line.pace.next(Instant::now()).into()).await;
             line.pace.sent(Instant::now());
-            let answer = line.client.post(self.station.desk.webhook(), body).await;
+            let answer = self.station.desk.webhook().post(&mut line.client, body).await;
             let verdict = line.pace.judge(&answer, Instant::now());
             let dead = line.pace.is_dead(Instant::now());
             match &answer {

@@ -8,47 +8,44 @@
 //! never waits for a webhook, nor does a chunk, and memory is bounded however long it lasts.
 //!
 //! [`courier`] takes from a desk and sends; [`pace`] says when a request may be sent and what its
-//! answer means, [`client`] sends it. Routes to the same URL with the same headers share these
+//! answer means, [`super::http`] sends it. Routes to the same URL with the same headers share these
 //! two.
 
-mod client;
 mod courier;
 mod pace;
-mod proxy;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hyper::Method;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::http::uri::PathAndQuery;
+use hyper::header::{HeaderMap, HeaderValue};
 use tokio::sync::Notify;
 
 pub use self::courier::{Station, serve, try_once};
-pub use self::proxy::Proxy;
-use super::HostPort;
+use self::pace::Answer;
+use super::http::{self, Client, Endpoint};
 use super::queue::Queue;
 use crate::buffer::Chunk;
 use crate::config::{ProxySettings, SHARDS_MAX};
 
-/// The ports of a webhook that names none.
-const HTTP: u16 = 80;
-const HTTPS: u16 = 443;
-/// Headers that a request has anyway, or that would break it.
-const OURS: [&str; 6] =
-    ["host", "content-length", "content-type", "transfer-encoding", "connection", "upgrade"];
+/// For the whole answer, once connected.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Most bytes of an answer's body that are looked at: Slack's are one word.
+const ANSWER_MAX: usize = 1024;
+/// The longest word that is repeated to the user.
+const WORD_MAX: usize = 40;
 
 /// Where a webhook is.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Webhook {
-    host: HostPort,
-    path: Secret,
-    /// `None`: without TLS.
-    tls: Option<Arc<rustls::ClientConfig>>,
-    proxy: Option<Proxy>,
-    manner: Manner,
+    endpoint: Endpoint,
+    every: Duration,
+    burst: u32,
+    setting: &'static str,
+    talkative: bool,
 }
 
 /// How a webhook wants to be asked.
@@ -58,7 +55,7 @@ pub struct Manner {
     pub method: Method,
     /// Of the body.
     pub content_type: HeaderValue,
-    /// Further headers, see [`headers`].
+    /// Further headers, see [`http::headers`].
     pub headers: HeaderMap,
     /// One message so often, in the long run.
     pub every: Duration,
@@ -85,133 +82,61 @@ impl Manner {
     }
 }
 
-/// Reads a header, `Content-Type` for one.
-///
-/// # Errors
-/// The end of a sentence; without the value.
-pub fn header_value(text: &str) -> Result<HeaderValue, String> {
-    HeaderValue::from_str(text)
-        .map_err(|_| "has a character that no header has; write it without".to_owned())
-}
-
-/// Reads further headers, `NAME: VALUE` a line.
-///
-/// # Errors
-/// The end of a sentence: which line is wrong, and what to write instead; without the line.
-pub fn headers(text: &str) -> Result<HeaderMap, String> {
-    let mut headers = HeaderMap::new();
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    for (at, line) in lines {
-        let bad = |what: &str| format!("has {what} in line {}; write NAME: VALUE", at + 1);
-        let (name, value) = line.split_once(':').ok_or_else(|| bad("no colon"))?;
-        let name: HeaderName = name.trim().parse().map_err(|_| bad("no name of a header"))?;
-        if OURS.contains(&name.as_str()) {
-            return Err(format!("has {name}, which is not for it to set; leave it out"));
-        }
-        let mut value = header_value(value.trim()).map_err(|_| bad("a bad value"))?;
-        value.set_sensitive(true);
-        headers.append(name, value);
-    }
-    Ok(headers)
-}
-
-/// Reads a method.
-///
-/// # Errors
-/// The end of a sentence.
-pub fn method(text: &str) -> Result<Method, String> {
-    match text.to_ascii_uppercase().as_str() {
-        "POST" => Ok(Method::POST),
-        "PUT" => Ok(Method::PUT),
-        "PATCH" => Ok(Method::PATCH),
-        _ => Err("is no method that brings something; write POST, PUT or PATCH".to_owned()),
-    }
-}
-
-/// A text that is not shown.
-#[derive(Clone, PartialEq, Eq)]
-struct Secret(String);
-
-impl Secret {
-    fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl fmt::Debug for Webhook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Webhook").field("host", &self.host).finish_non_exhaustive()
-    }
-}
-
 impl Webhook {
-    /// The webhook at `url`, which is `https://HOST[:PORT][/PATH]`, or `http://` without `tls`.
-    /// Its path is what makes it secret.
+    /// The webhook at `url`; see [`Endpoint::parse`].
     ///
     /// # Errors
-    /// What is wrong with the URL, and what to write instead; without its path.
+    /// As that.
     pub fn parse(
         url: &str,
         tls: Option<Arc<rustls::ClientConfig>>,
         manner: Manner,
     ) -> Result<Webhook, String> {
-        let (scheme, port) = if tls.is_some() { ("https", HTTPS) } else { ("http", HTTP) };
-        let fix = format!("write {scheme}://HOST/PATH");
-        let rest = url.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
-        let Some(rest) = rest else {
-            return Err(format!("is no {scheme} URL; {fix}"));
+        let Manner { every, burst, setting, talkative, method, content_type, headers } = manner;
+        let manner = http::Manner {
+            method,
+            content_type,
+            headers,
+            answer_timeout: ANSWER_TIMEOUT,
+            answer_max: ANSWER_MAX,
         };
-        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        // The error's own text may hold the path.
-        PathAndQuery::try_from(&path)
-            .map_err(|_| format!("has a character in its path that no URL has; {fix}"))?;
-        let with_port = match authority.rsplit_once(':') {
-            Some((_, port)) if !port.ends_with(']') => authority.to_owned(),
-            _ => format!("{authority}:{port}"),
-        };
-        let host = match authority.split(':').next() {
-            Some("") => return Err(format!("names no host; {fix}")),
-            _ => HostPort::parse(&with_port)?,
-        };
-        Ok(Webhook { host, path: Secret(path), tls, proxy: None, manner })
+        let endpoint = Endpoint::parse(url, tls, manner)?;
+        Ok(Webhook { endpoint, every, burst, setting, talkative })
     }
 
     /// The same, through the proxy that it needs, if any.
     ///
     /// # Errors
-    /// As [`Proxy::choose`].
-    pub fn through(mut self, settings: &ProxySettings) -> Result<Webhook, String> {
-        self.proxy = Proxy::choose(settings, &self.host, self.tls.is_some())?;
-        Ok(self)
+    /// As [`http::Proxy::choose`].
+    pub fn through(self, settings: &ProxySettings) -> Result<Webhook, String> {
+        Ok(Webhook { endpoint: self.endpoint.through(settings)?, ..self })
     }
 
-    /// What the `Host` header holds.
-    fn authority(&self) -> String {
-        let text = self.host.to_string();
-        let port = format!(":{}", if self.tls.is_some() { HTTPS } else { HTTP });
-        text.strip_suffix(&port).unwrap_or(&text).to_owned()
+    /// Sends a message.
+    async fn post(&self, client: &mut Client, body: &[u8]) -> Result<Answer, String> {
+        let body = Bytes::copy_from_slice(body);
+        let answer = client.send(&self.endpoint, &body, false).await?;
+        let http::Answer { status, retry_after, .. } = answer;
+        let word = word(&answer.body);
+        let text = match self.talkative && word.is_empty() && status >= 300 {
+            true => self.endpoint.cleaned(&answer.body),
+            false => String::new(),
+        };
+        Ok(Answer { status, retry_after, word, text, setting: self.setting })
     }
+}
 
-    /// Whether both are one to whoever answers: what holds for the one holds for the other. Headers
-    /// say who asks.
-    fn is_same(&self, other: &Webhook) -> bool {
-        let (tls, headers) = (self.tls.is_some(), &self.manner.headers);
-        (&self.host, &self.path) == (&other.host, &other.path)
-            && (tls, headers) == (other.tls.is_some(), &other.manner.headers)
-    }
+/// One of Slack's one-word answers; empty for anything else.
+fn word(body: &[u8]) -> String {
+    let word = body.trim_ascii();
+    let is_word = word.len() <= WORD_MAX && word.iter().all(|b| matches!(b, b'a'..=b'z' | b'_'));
+    if is_word { String::from_utf8_lossy(word).into_owned() } else { String::new() }
 }
 
 /// `HOST:PORT`, nothing of the path.
 impl fmt::Display for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.host.fmt(f)
+        self.endpoint.fmt(f)
     }
 }
 
@@ -365,20 +290,11 @@ mod tests {
     use crate::buffer::{Budget, Outbox};
 
     #[test]
-    fn who_shows_other_headers_is_somebody_else() {
-        let webhook = |url: &str, header: &str| {
-            let manner = Manner { headers: headers(header).unwrap(), ..Manner::slack() };
-            Webhook::parse(url, None, manner).unwrap()
-        };
-        let one = webhook("http://h/a", "Authorization: x");
-        assert!(one.is_same(&webhook("http://h:80/a", "authorization:x")));
-        for (url, header) in [
-            ("http://h/b", "Authorization: x"),
-            ("http://i/a", "Authorization: x"),
-            ("http://h/a", "Authorization: y"),
-            ("http://h/a", ""),
-        ] {
-            assert!(!one.is_same(&webhook(url, header)), "{url} {header}");
+    fn only_a_word_of_an_answer_is_kept() {
+        assert_eq!(word(b"no_service"), "no_service");
+        assert_eq!(word(b" invalid_payload\r\n"), "invalid_payload");
+        for text in ["", "ok ok", "/services/T0/B0/abc", "<html>", "ABC", &"a".repeat(41)] {
+            assert_eq!(word(text.as_bytes()), "", "{text}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! Proxies on the way to a webhook: whether there is one ([`Proxy::choose`]), and a tunnel through
-//! it ([`tunnel`], RFC 9110, section 9.3.6).
+//! Proxies on the way to an endpoint: whether there is one ([`Proxy::choose`]), and a tunnel
+//! through it ([`tunnel`], RFC 9110, section 9.3.6).
 //!
 //! Choosing is pure. hyper-util reads the variables, as curl does; besides, this machine is never
 //! asked for through a proxy, as in Go. A proxy's user and password are shown nowhere.
@@ -46,7 +46,7 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// The proxy for a webhook at `host`, if it is to be reached through one.
+    /// The proxy for an endpoint at `host`, if it is to be reached through one.
     ///
     /// # Errors
     /// What is wrong with the variable, and what to write instead; without its value.
