@@ -481,7 +481,8 @@ impl Side {
     fn make_room(&mut self, source: Source, out: &mut impl FnMut(Replay<'_>)) {
         let (text, starts) = self.text();
         let repeats = self.repeats_itself();
-        // What comes may have all of the tail where this has but its last bytes, at the log's begin.
+        // What comes may have all of the tail where this has but its last bytes, at the log's
+        // begin.
         let enough = |at: usize| at >= self.tail.len().min(RECOGNISED) || repeats;
         match self.border(&text, &starts).filter(|border| enough(border.at)) {
             Some(border) => {
@@ -661,8 +662,8 @@ impl Resume {
     }
 
     /// The log has all that there will be: decides what is still held, with what is known, unless
-    /// it is to be read once more ([`Resume::wants_again`]). What is held of a source whose log ends
-    /// within what was delivered is let go of.
+    /// it is to be read once more ([`Resume::wants_again`]). What is held of a source whose log
+    /// ends within what was delivered is let go of.
     pub fn finish(&mut self, out: &mut impl FnMut(Replay<'_>)) {
         for source in Source::OUTPUTS {
             let side = &mut self.sides[source as usize];

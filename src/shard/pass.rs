@@ -281,8 +281,8 @@ fn deliver(replay: &Replay<'_>, parts: &mut [Parts; 2], intake: &mut Intake) {
     intake.deliver(source, bytes, ts);
 }
 
-/// Reads from `place` to the end of the log; with `follow` until the container stops. One that is to
-/// be read once more is broken off.
+/// Reads from `place` to the end of the log; with `follow` until the container stops. One that is
+/// to be read once more is broken off.
 pub async fn read(
     follower: &Follower,
     place: &mut Place,

@@ -31,8 +31,8 @@ pub(super) enum Time {
     Millis,
 }
 
-/// Appends an object for each line, behind `head`, and a newline behind each; returns how many lines
-/// that were.
+/// Appends an object for each line, behind `head`, and a newline behind each; returns how many
+/// lines that were.
 ///
 /// See [`Frame::put`] for what becomes of a line.
 pub(super) fn objects(
