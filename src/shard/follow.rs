@@ -546,10 +546,12 @@ impl Follower {
                         self.attend();
                     }
                 }
-                (_, runs) => {
+                (_, false) if same_run => {
                     self.finish();
-                    return Ok(if same_run && !runs { Next::Wait } else { Next::Again });
+                    return Ok(Next::Wait);
                 }
+                // The pass may have brought some of that run, up to within a line.
+                _ => return Ok(Next::Again),
             }
         }
         Ok(Next::Over)
