@@ -64,6 +64,8 @@ pub(super) struct Container {
     attached: Vec<usize>,
     log: VecDeque<Message>,
     logged: usize,
+    /// The stamps of the newest messages that have left it, of both sources.
+    gone: [u64; 2],
     /// Messages on their way into the log, with the times at which they get there.
     copying: VecDeque<(u64, Message)>,
     /// What the log copier has of an unfinished line.
@@ -155,6 +157,7 @@ impl Daemon {
             begun: Default::default(),
             part_open: [false; 2],
             last_ts: [0; 2],
+            gone: [0; 2],
             taken: [0; 2],
             following: Vec::new(),
             found: false,
@@ -303,13 +306,17 @@ impl World {
             };
             let (body, following) = (body(&message, container.tty), container.following.clone());
             container.logged += message.bytes.len();
+            if message.ts == container.gone[message.source] {
+                self.ledger.rotated((index, message.source, message.line));
+            }
             container.log.push_back(message);
             following.into_iter().for_each(|conn| self.send(conn, chunked(&body), 0));
             self.rotate(index);
         }
     }
 
-    /// Of a log that is too long, the older half goes.
+    /// Of a log that is too long, the older half goes. What has the stamp of a message that went is
+    /// as good as gone: of those only their number tells which were read.
     fn rotate(&mut self, index: usize) {
         let max = self.daemon.scenario.log_max;
         let container = &mut self.daemon.containers[index];
@@ -320,11 +327,16 @@ impl World {
             && let Some(old) = container.log.pop_front()
         {
             container.logged -= old.bytes.len();
+            container.gone[old.source] = old.ts;
             let line = (index, old.source, old.line);
             self.ledger.rotated(line);
             if !old.bytes.ends_with(b"\n") {
                 self.ledger.torn(line);
             }
+        }
+        let gone = container.gone;
+        for left in container.log.iter().filter(|left| left.ts == gone[left.source]) {
+            self.ledger.rotated((index, left.source, left.line));
         }
     }
 

@@ -315,11 +315,14 @@ impl Arrived {
         let texts: Vec<String> = torn.iter().map(|id| written(scenario, *id)).collect();
         let is_part = |record: &[u8]| {
             let record = String::from_utf8_lossy(record);
-            let part = record.rsplit(" - - ").next().unwrap_or_default().trim_end_matches('\r');
+            let part = record.rsplit(" - - ").next().unwrap_or_default();
             // In the log of a terminal nothing tells the time of a message from the text before.
             let timed = part.find("2023-11-").map(|at| (&part[..at], part.get(at + 31..)));
             let (one, other) = timed.unwrap_or((part, None));
-            let is_in = |part: &str| texts.iter().any(|text| text.contains(part));
+            let is_in = |part: &str| {
+                let part = part.trim_end_matches('\r'); // a terminal's; a line may be torn behind it
+                texts.iter().any(|text| text.contains(part))
+            };
             is_in(one) && other.is_none_or(is_in)
         };
         let strange = self.strays.iter().filter(|record| !is_part(record));
