@@ -6,6 +6,7 @@
 //! turns one off. What it takes and does not know is refused here.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 
 use super::ConfigError;
 use super::cli::{CliArgs, Command};
@@ -251,10 +252,7 @@ impl Given {
             None => None,
         };
         let server = self.flag("server").or(port.and(Some("data.logentries.com")));
-        let server = server.map_or(String::new(), |server| match server.contains(':') {
-            true => format!("[{}]", server.trim_matches(['[', ']'])),
-            false => server.to_owned(),
-        });
+        let server = server.map_or(Ok(String::new()), host)?;
         let port = port.map_or(String::new(), |port| format!(":{port}"));
         let mut options = vec![("filter.sources", sources.join(","))];
         for (flag, option) in FILTERS {
@@ -360,6 +358,22 @@ impl Env for Overlay<'_> {
 fn next<'w>(flag: &str, rest: &mut Words<'w>) -> Result<&'w str, ConfigError> {
     let next = rest.next_if(|word| !word.starts_with('-') || *word == "-");
     next.map(String::as_str).ok_or_else(|| wrong(&format!("--{flag}: lacks its value")))
+}
+
+/// A host as a URI has it: an IPv6 address stands in brackets.
+fn host(server: &str) -> Result<String, ConfigError> {
+    let bare = server.trim_matches(['[', ']']);
+    if bare.parse::<Ipv6Addr>().is_ok() {
+        return Ok(format!("[{bare}]"));
+    }
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    match !server.is_empty() && server.chars().all(is_name) {
+        true => Ok(server.to_owned()),
+        false => Err(wrong(&format!(
+            "--server: {} is no host name or address; its port goes into --port",
+            value::shown(server)
+        ))),
+    }
 }
 
 fn wrong(what: &str) -> ConfigError {
@@ -528,6 +542,7 @@ mod tests {
             (&["-x"], "-x: is not an option"),
             (&["-t", "sEcReT", "--port", "http"], "--port: \"http\" is no port"),
             (&["-t", "sEcReT", "-i", "0"], "\"0\" is no number of seconds"),
+            (&["-t", "sEcReT", "--server", "relay:80"], "\"relay:80\" is no host name"),
             (&["--json=perhaps"], "--json: the value is neither true nor false"),
             (&["--containersTokensFilepath", "/x.json"], "filter.image.regex=^IMAGE:"),
             (&["-t", "sEcReT", "--shards", "x"], "--shards: \"x\" is not a number"),
