@@ -161,9 +161,8 @@ struct RawBlocks {
     io_service_bytes_recursive: Option<Vec<RawBlock>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
 struct RawBlock {
     op: Option<String>,
     value: Count,
