@@ -433,8 +433,8 @@ impl Follower {
     }
 
     /// The attach is in place: brings what was before it, goes live, and stays until it ends.
-    async fn read_on_from(&mut self, mut attached: Attached) -> Result<Next, Next> {
-        let since = clock::now();
+    async fn read_on_from(&mut self, attached: Attached) -> Result<Next, Next> {
+        let (since, mut live) = (clock::now(), attached);
         // It has ended, and its log is complete. What an attach brings that was in place before
         // that is of the same run, also what is still on its way.
         let ended = !self.is_running() && !self.is_fresh(&self.container);
@@ -446,7 +446,7 @@ impl Follower {
         }
         if !self.is_running() && self.is_fresh(&self.container) {
             self.until_it_runs().await?;
-            attached.attached_at = self.crew.now();
+            live.attached_at = self.crew.now();
         } else if let Unread::Log(_) = self.unread {
             let joined = self.join(attached).await;
             self.part.aside = None;
@@ -468,7 +468,7 @@ impl Follower {
         self.pace.handle(Event::Connected, clock::now());
         self.origin = Origin::Started;
         if self.intake.borrow().ended().is_none() {
-            self.until_it_ends(attached).await;
+            self.until_it_ends(live).await;
         }
         self.after_the_end(attached, since).await
     }
@@ -657,6 +657,9 @@ impl Follower {
         self.finish();
         let died_at = self.death(attached, ended_at).await;
         let last = self.last_run(died_at);
+        if last.is_some_and(|last| self.may_be_a_later_run(attached, &last)) {
+            return Ok(Next::Again); // the text of what came tells its place in the log
+        }
         self.set_clean(last);
         let parked = self.logless
             && !self.container.auto_remove
@@ -732,6 +735,14 @@ impl Follower {
             finished_at,
             told: false,
         })
+    }
+
+    /// Whether the stream may have been that of a run after `last`; where no log can be read that
+    /// is of no interest.
+    fn may_be_a_later_run(&self, attached: Attached, last: &LastRun) -> bool {
+        let delivered = self.intake.borrow().reached();
+        let ran_again = self.container.started_at != last.started_at;
+        ran_again && !self.logless && last.may_be_before_attach(attached.attached_at, delivered)
     }
 
     /// Whether the stream ended because the run did that inspect tells the end of.

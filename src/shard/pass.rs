@@ -56,6 +56,16 @@ pub struct LastRun {
     pub told: bool,
 }
 
+impl LastRun {
+    /// Whether an attach that was in place at `attached_at` may have been to a later run, where the
+    /// last of what was delivered came at `delivered`: this run ended while attach was asked for,
+    /// and something came after that. A daemon attaches to a container that does not run, too, and
+    /// brings what it writes when it is started again.
+    pub fn may_be_before_attach(&self, attached_at: u64, delivered: Option<u64>) -> bool {
+        self.finished_at <= attached_at && delivered > Some(self.finished_at)
+    }
+}
+
 /// How far the stamps of a run's lines may lie outside the times that inspect tells of it: 1.4 ms
 /// were seen.
 const OUTSIDE_NANOS: u64 = 50_000_000;
@@ -514,6 +524,17 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A run that ended while attach was asked for, and the next one soon after: either may be the
+    /// one that was attached.
+    #[test]
+    fn what_came_after_a_run_may_be_the_next_ones() {
+        let last = LastRun { started_at: Some(10), finished_at: 67, told: true };
+        assert!(last.may_be_before_attach(88, Some(293)));
+        assert!(!last.may_be_before_attach(66, Some(293)), "it was attached while it ran");
+        assert!(!last.may_be_before_attach(88, Some(60)), "nothing came after it");
+        assert!(!last.may_be_before_attach(88, None));
+    }
 
     /// A busy engine says late that a run has begun: its lines are already in the log.
     #[test]

@@ -330,6 +330,57 @@ fn an_event_stream_that_hangs_is_opened_again() {
     simulated::enter(None);
 }
 
+/// A daemon attaches to a container that has ended meanwhile, too, and brings what its next run
+/// writes: its text tells that it was not the first run.
+#[test]
+fn a_run_that_ends_while_attach_is_asked_for() {
+    let drawn = Scenario::drawn(&mut Chance::new(1)).in_peace();
+    let plain = Scenario { shards: 1, routes: 1, state: false, no_attach: false, ..drawn };
+    let plain = Scenario { repeats: false, joined: false, spool: 0, relp: [false; 2], ..plain };
+    let doubt = |millis: &u64| {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().start_paused(true).build().unwrap();
+        let complaints = LocalSet::new().block_on(&runtime, three_runs(plain, millis * MS));
+        sim::leave();
+        simulated::enter(None);
+        !complaints.is_empty()
+    };
+    let doubtful: Vec<u64> = (0..150).filter(doubt).collect();
+    assert!(doubtful.is_empty(), "if the first run lasts so many milliseconds: {doubtful:?}");
+}
+
+/// What a container does.
+type Step = fn(&mut World, usize);
+
+/// A container that runs three times: the first run ends so long after the program has begun, the
+/// next one begins soon after that.
+async fn three_runs(scenario: Scenario, first_lasts: u64) -> Vec<String> {
+    let (world, folder) = scene(1, scenario, None, false);
+    world.borrow_mut().daemon.slow = 40 * MS;
+    let index = world.borrow_mut().daemon.add(false);
+    world.borrow_mut().start(index);
+    let mut program = start(&world, folder.path());
+    let mut at = 0;
+    let steps: [(u64, Step); 6] = [
+        (first_lasts, World::exit),
+        (200 * MS, World::start),
+        (5 * MS, World::write_lines),
+        (30 * MS, World::exit),
+        (400 * MS, World::start),
+        (5 * MS, World::write_lines),
+    ];
+    for (pause, step) in steps {
+        at += pause;
+        go_on(&world, at, |_| false).await;
+        step(&mut world.borrow_mut(), index);
+    }
+    go_on(&world, at + SETTLES, |_| false).await;
+    let mut complaints = Vec::from_iter(stop(&world, &mut program).await);
+    let past = [program.kill().await];
+    complaints.extend(account(&past, &world.borrow(), 0, &mut Sum::default()));
+    complaints
+}
+
 /// Faults that are planted in the program are found, each within so many seeds whose scenario may
 /// show it.
 #[test]

@@ -304,7 +304,7 @@ impl World {
     }
 
     /// Some lines, of which the end may follow a little later.
-    fn write_lines(&mut self, index: usize) {
+    pub(super) fn write_lines(&mut self, index: usize) {
         let count = if self.chance.one_in(20) { 40 } else { self.chance.from(1, 4) };
         let tty = self.daemon.containers[index].tty;
         let source = if !tty && self.chance.one_in(4) { ERR } else { OUT };
