@@ -72,6 +72,8 @@ pub(super) struct Container {
     begun: [Vec<u8>; 2],
     /// Whether a part of that is in the log already; the time of the newest message.
     part_open: [bool; 2],
+    /// The log has the begin of this line as a message without a newline.
+    cut_short: [bool; 2],
     last_ts: [u64; 2],
     /// Lines whose end the daemon has taken.
     taken: [u64; 2],
@@ -156,6 +158,7 @@ impl Daemon {
             copying: VecDeque::new(),
             begun: Default::default(),
             part_open: [false; 2],
+            cut_short: [false; 2],
             last_ts: [0; 2],
             gone: [0; 2],
             taken: [0; 2],
@@ -292,6 +295,12 @@ impl World {
                 }
                 let ts = container.last_ts[source];
                 container.copying.push_back((at, Message { ts, source, bytes, line }));
+                // A terminal's log has no frames: the begin of such a line runs on into the rest,
+                // which is one message more for who asks from its time on. So no other line has
+                // that time; real daemons stamp each line by itself.
+                if ends && std::mem::take(&mut container.cut_short[source]) {
+                    container.last_ts[source] += 1;
+                }
             }
         }
         self.at(at, move |world| world.log_due(index, world.now));
@@ -349,6 +358,7 @@ impl World {
             if !bytes.is_empty() {
                 let ts = if container.part_open[source] { container.last_ts[source] } else { wall };
                 (container.last_ts[source], container.part_open[source]) = (ts, false);
+                container.cut_short[source] = !last;
                 let line = container.taken[source];
                 container.taken[source] += u64::from(last);
                 container.copying.push_back((0, Message { ts, source, bytes, line }));
