@@ -312,6 +312,7 @@ impl Follower {
         // and an attach to a container that is not running costs an Engine before 27.0 a
         // descriptor for ever if the container does not run again.
         let early = self.logless || (self.origin == Origin::Created && !self.known);
+        let inspected_at = self.crew.now();
         let (mut attached, seen) = self.attach_and_inspect(early).await;
         let seen = match seen {
             Ok(seen) => seen,
@@ -335,7 +336,6 @@ impl Follower {
             if let Err(next) = self.come_near().await {
                 return next;
             }
-            let asked_at = self.crew.now();
             attached = Some(self.attach().await);
             if self.mail.has_started() {
                 if let Err(next) = self.look_again().await {
@@ -343,12 +343,12 @@ impl Follower {
                 }
                 let other_run = self.container.started_at != self.run;
                 if other_run && self.origin == Origin::Found && self.is_read() {
-                    self.wants_all_since(asked_at); // it may have ended, too
+                    self.wants_all_since(inspected_at); // it may have ended, too
                 }
             }
         }
         let result = match attached {
-            None => self.read_what_is_left().await,
+            None => self.read_what_is_left(inspected_at).await,
             Some(Ok(attached)) => self.read_on_from(attached).await,
             Some(Err(error)) => self.without_attach(error).await,
         };
@@ -409,10 +409,12 @@ impl Follower {
         (Some(attached), seen)
     }
 
-    /// It does not run, and is not attached: its log may have what was missed.
-    async fn read_what_is_left(&mut self) -> Result<Next, Next> {
+    /// It does not run, as was asked at `inspected_at`, and is not attached: its log may have what
+    /// was missed.
+    async fn read_what_is_left(&mut self, inspected_at: u64) -> Result<Next, Next> {
         if self.origin == Origin::Found && self.is_read() {
-            self.wants_all_since(self.crew.now());
+            // By the time of the answer it may have been started.
+            self.wants_all_since(inspected_at);
         } else {
             if !self.is_fresh(&self.container) {
                 self.read_log().await?;
