@@ -23,6 +23,9 @@ use std::time::Duration;
 use super::overlap;
 use crate::docker::Source;
 
+/// A line is in the log, and stamped, at most this long after attach brought it (measured: 100 ms).
+pub const LAG: Duration = Duration::from_millis(150);
+
 /// How many delivered bytes a [`Tail`] remembers.
 pub const TAIL: usize = 4096;
 
@@ -97,6 +100,19 @@ impl Tail {
         memchr::memmem::find(&delivered, &end).is_some()
     }
 
+    /// Whether this message is what was delivered last: behind it there is no more than the begin of
+    /// a line. Of what is no whole line itself, or longer than what is remembered, it is only said
+    /// whether it was delivered.
+    pub fn ends_with(&self, message: &[u8]) -> bool {
+        let (delivered, end) = (self.projected(), end_of_line(message));
+        match memchr::memrchr(b'\n', &delivered) {
+            Some(last) if last >= end.len() && message.ends_with(b"\n") => {
+                delivered[..last].ends_with(&end)
+            }
+            _ => self.has(message),
+        }
+    }
+
     /// Whether this message is surely not among what was delivered last. Of what is no whole line
     /// that is not said: the log may have a part of a line of which more was delivered.
     pub fn lacks(&self, message: &[u8]) -> bool {
@@ -154,7 +170,7 @@ impl ResumeConfig {
         ResumeConfig {
             live_until,
             slack,
-            lag: Duration::from_millis(150),
+            lag: LAG,
             arrival: Duration::from_millis(250),
             limit: 4 << 20,
         }

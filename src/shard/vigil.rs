@@ -13,6 +13,7 @@ use super::backlog::Backlog;
 use super::follow::{Attached, Follower};
 use crate::docker::Source;
 use crate::docker::request::LogsQuery;
+use crate::doors::resume::{LAG, Tail};
 use crate::io::clock;
 use crate::transport::daemon::DaemonError;
 
@@ -23,7 +24,7 @@ const TURNS_A_SILENCE: u32 = 60;
 pub(super) const UNDER_WAY: Duration = Duration::from_secs(2);
 /// The end of a container that was told of for longer should have ended its stream.
 const END_UNDER_WAY: Duration = Duration::from_secs(5);
-/// A line may come by attach so long before it is stamped: then its text tells that it has.
+/// A line that was logged came by attach at most this long after its stamp.
 pub(super) const ARRIVAL: Duration = Duration::from_millis(250);
 
 /// When a shard may ask, whichever of its streams it is about.
@@ -57,6 +58,29 @@ pub(super) struct Vigil {
     /// When the stream was last known to work, and the first time of a line that has not come
     /// since: of a container that goes on writing, the newest line is always a new one.
     missing: Option<(u64, u64)>,
+}
+
+/// When a stream is known to have worked: nanoseconds since 1970, daemon's clock.
+struct Working {
+    /// Its last read.
+    live_until: u64,
+    attached_at: u64,
+    /// How far our idea of the daemon's clock may be off.
+    slack: Duration,
+}
+
+impl Working {
+    /// Whether the log's newest line should have come and has not; `tail`: what came last of its
+    /// source. Where text and time leave that open it is taken to have come.
+    fn lacks(&self, tail: &Tail, stamp: u64, message: &[u8]) -> bool {
+        let Working { live_until, attached_at, slack } = *self;
+        let came_since = if tail.last() > attached_at { live_until } else { attached_at };
+        let surely_new = stamp > came_since.saturating_add(nanos(LAG + slack));
+        // What came later of this source would have been logged behind it: it came last, or not
+        // at all. Lines repeat, so that it is not enough if the same was among what came.
+        let lacks = if stamp > live_until { !tail.ends_with(message) } else { tail.lacks(message) };
+        surely_new || lacks
+    }
 }
 
 /// What the log says of a stream.
@@ -159,16 +183,12 @@ impl Follower {
             Err(DaemonError::Refused { status: 500 | 501, .. }) => return Finding::Unknown,
             Err(_) => return Finding::Silent,
         };
-        let arrival = nanos(ARRIVAL + self.crew.slack());
-        let (mut newest, mut missing) = (0, false);
+        let (slack, mut newest, mut missing) = (self.crew.slack(), 0, false);
         let mut log = Backlog::new(self.container.tty);
         let mut see = |source: Source, stamp: u64, message: &[u8]| {
-            let intake = self.intake.borrow();
-            let tail = &intake.tails[source as usize];
-            let came_since = if tail.last() > attached_at { live_until } else { attached_at };
-            let surely_new = stamp > came_since.saturating_add(arrival);
-            let lacks = if stamp > live_until { !tail.has(message) } else { tail.lacks(message) };
-            (newest, missing) = (stamp, surely_new || lacks);
+            let tail = &self.intake.borrow().tails[source as usize];
+            let working = Working { live_until, attached_at, slack };
+            (newest, missing) = (stamp, working.lacks(tail, stamp, message));
         };
         if log.push(&answer.body, &mut see).is_err() {
             return Finding::Unknown;
@@ -197,6 +217,31 @@ pub(super) fn nanos(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// A stream that was opened at 1000 ms and brought its last bytes at 2000 ms: whether it lacks
+    /// a line that is stamped at `stamp` ms.
+    fn lacks(came: &[u8], stamp: u64, message: &[u8]) -> bool {
+        let mut tail = Tail::new();
+        tail.note(came, 2000 * MS);
+        let (live_until, attached_at) = (2000 * MS, 1000 * MS);
+        Working { live_until, attached_at, slack: Duration::ZERO }.lacks(&tail, stamp * MS, message)
+    }
+
+    #[test]
+    fn what_was_logged_after_the_last_read_came_last_or_did_not_come() {
+        assert!(!lacks(b"zero\none\ntwo\n", 2100, b"two\n"));
+        assert!(!lacks(b"zero\none\ntwo\nzer", 2100, b"two\n"), "the log lags");
+        assert!(lacks(b"zero\none\ntwo\n", 2100, b"three\n"));
+        // Lines that repeat, of which some more were written while the stream hung.
+        assert!(lacks(b"zero\none\ntwo\n", 2100, b"zero\n"));
+        assert!(lacks(b"tick\ntick\n", 2151, b"tick\n"), "so late no line that came is stamped");
+        assert!(!lacks(b"tick\ntick\n", 2149, b"tick\n"), "neither text nor time tells");
+        // What was read since tells nothing of the order of what came before.
+        assert!(!lacks(b"zero\none\ntwo\n", 1999, b"zero\n"));
+        assert!(lacks(b"zero\none\ntwo\n", 1999, b"three\n"));
+    }
 
     /// Hundreds of silent containers cost a question a second.
     #[test]
