@@ -14,7 +14,7 @@ use crate::docker::Source;
 
 /// Bytes of each source's end that are kept, to be recognised by: so many, and what is before them
 /// in their line. Of lines that are longer it is often the beginning that tells them apart.
-const TEXT: usize = 512;
+pub(super) const TEXT: usize = 512;
 
 /// How far the lines of a container were delivered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

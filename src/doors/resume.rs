@@ -20,6 +20,7 @@
 
 use std::time::Duration;
 
+use super::mark::TEXT;
 use super::overlap;
 use crate::docker::Source;
 
@@ -100,8 +101,8 @@ impl Tail {
         memchr::memmem::find(&delivered, &end).is_some()
     }
 
-    /// Whether this message is what was delivered last: behind it there is no more than the begin of
-    /// a line. Of what is no whole line itself, or longer than what is remembered, it is only said
+    /// Whether this message is what was delivered last: behind it there is no more than the begin
+    /// of a line. Of what is no whole line itself, or longer than what is remembered, it is only said
     /// whether it was delivered.
     pub fn ends_with(&self, message: &[u8]) -> bool {
         let (delivered, end) = (self.projected(), end_of_line(message));
@@ -481,6 +482,10 @@ impl Side {
         if from >= self.tail.len() {
             return true; // the whole tail ends at both
         }
+        // So little is all that was delivered: at `to` there would have been more before it.
+        if self.tail.len() < TEXT && to > self.tail.len() {
+            return true;
+        }
         // Of a longer text only the end can have been written twice in the tail.
         let (between, half) = (&text[from..to], &self.tail[self.tail.len() / 2..]);
         let end = if between.len() <= half.len() { between } else { half };
@@ -745,6 +750,15 @@ mod tests {
 
     fn line(text: &str) -> (bool, String) {
         (false, text.to_owned())
+    }
+
+    /// The log begins within the little that was delivered, which comes once more behind that.
+    #[test]
+    fn a_container_that_begins_to_repeat_itself() {
+        let log = [(0, "1\n"), (140, "2\n"), (140, "0\n"), (140, "1\n"), (400, "2\n")];
+        let log = log.map(|(millis, text)| (NOW + millis * MS, text));
+        let all = ["2\n", "0\n", "1\n", "2\n"].map(line).to_vec();
+        assert_eq!(resumed("0\n1\n", &log), (all, true));
     }
 
     /// A pass that began too early to have all decides nothing; the end of the log does.
