@@ -101,9 +101,9 @@ impl Tail {
         memchr::memmem::find(&delivered, &end).is_some()
     }
 
-    /// Whether this message is what was delivered last: behind it there is no more than the begin
-    /// of a line. Of what is no whole line itself, or longer than what is remembered, it is only said
-    /// whether it was delivered.
+    /// Whether this message is what was delivered last: behind it there is no more than the
+    /// begin of a line. Of what is no whole line itself, or longer than what is remembered, it
+    /// is only said whether it was delivered.
     pub fn ends_with(&self, message: &[u8]) -> bool {
         let (delivered, end) = (self.projected(), end_of_line(message));
         match memchr::memrchr(b'\n', &delivered) {
