@@ -229,11 +229,11 @@ fn a_route_tells_what_became_of_its_lines() {
         lines["dropped"] = dropped.values().flat_map(Value::as_u64).sum::<u64>().into();
         lines
     };
-    let delivered = json!({"received": 5, "filtered": 1, "joined": 0, "delivered": 4, "dropped": 0,
+    let delivered = json!({"received": 5, "found": 0, "filtered": 1, "joined": 0, "delivered": 4, "dropped": 0,
                            "held": 0, "held_bytes": 0});
     assert_eq!(account("raw+tcp"), delivered);
     // Two records, and three lines that more may follow.
-    let held = json!({"received": 5, "filtered": 0, "joined": 0, "delivered": 0, "dropped": 0,
+    let held = json!({"received": 5, "found": 0, "filtered": 0, "joined": 0, "delivered": 0, "dropped": 0,
                       "held": 5, "held_bytes": "one\nskip\nhead\nmore\nmore".len()});
     assert_eq!(account("multiline+raw+tcp"), held);
     assert_eq!(scene.program.metric("logchute_lines_held"), 5.0);

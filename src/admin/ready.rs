@@ -40,7 +40,10 @@ pub struct RouteState {
     pub reason: Option<String>,
     /// Lines whose container and source the route takes.
     pub received: u64,
-    /// Of these, those that its filters kept out.
+    /// Those that an earlier run of the program had left in its spool.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub found: u64,
+    /// Of all these, those that its filters kept out.
     pub filtered: u64,
     /// Those that became part of the record of a line before them.
     #[serde(skip_serializing_if = "is_zero")]
@@ -53,7 +56,7 @@ pub struct RouteState {
     pub held: u64,
 }
 
-/// Most routes join nothing, and then there is nothing to say.
+/// Most routes join nothing, nor find anything, and then there is nothing to say.
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }

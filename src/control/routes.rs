@@ -210,6 +210,7 @@ pub(super) fn account(route: &Route) -> Account {
     let totals = totals(route);
     Account {
         received: totals.received_lines,
+        found: totals.spool_found,
         filtered: totals.filtered_lines,
         joined: totals.joined_lines,
         delivered: totals.delivered_lines,
@@ -246,6 +247,7 @@ fn state(route: &Route) -> RouteState {
         down_seconds: trouble.as_ref().map(|(since, _)| since.elapsed().as_secs()),
         reason: trouble.map(|(_, reason)| reason),
         received: totals.received_lines,
+        found: totals.spool_found,
         filtered: totals.filtered_lines,
         joined: totals.joined_lines,
         delivered: totals.delivered_lines,

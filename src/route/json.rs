@@ -45,11 +45,14 @@ pub struct Definition {
     pub lines: Option<Account>,
 }
 
-/// What became of a route's lines: `received` is the sum of the others, except while lines flow.
+/// What became of a route's lines: `received` and `found` are the sum of the others, except while
+/// lines flow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Account {
     /// Those whose container and source it takes.
     pub received: u64,
+    /// Those that an earlier run of the program had left in its spool.
+    pub found: u64,
     /// Those that its filters kept out, or of which a template made nothing.
     pub filtered: u64,
     /// Those that became part of the record of a line before them.

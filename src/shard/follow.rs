@@ -506,7 +506,8 @@ impl Follower {
             // A proxy that lets nothing but GET pass: the other door alone must do.
             Some(403 | 405 | 501) => self.read_log_alone(&error).await,
             Some(404) => Ok(self.not_to_be_found()),
-            _ => Err(error.into()),
+            // Inspect was answered: it is not the daemon that is away, and nobody else says this.
+            _ => Err(Next::Retry(error.to_string())),
         }
     }
 

@@ -10,11 +10,11 @@
 //! those of earlier runs are only read, and deleted when they are delivered.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
+use std::{fmt, io};
 
 use tokio::sync::Notify;
 
@@ -136,7 +136,13 @@ impl Spool {
     /// One line that names the folder and the fix.
     pub fn open(self: &Arc<Self>) -> Result<(), String> {
         let opened = keeper::open(self);
-        opened.map_err(|error| format!("route {}: spool {}: {error}", self.name, self.shown()))
+        opened.map_err(|error| {
+            let fix = match error.kind() {
+                io::ErrorKind::Other => "", // one of ours, which names its own
+                _ => "; choose another folder (spool=, SPOOL_DIR), or let the program write there",
+            };
+            format!("route {}: spool {}: {error}{fix}", self.name, self.shown())
+        })
     }
 
     fn shown(&self) -> std::path::Display<'_> {

@@ -390,11 +390,12 @@ fn io_error(error: &hyper::Error) -> Option<&io::Error> {
 /// hyper's errors know nothing of the request but what step of it failed.
 fn explain(error: &hyper::Error, endpoint: &Endpoint) -> String {
     let host = &endpoint.host;
+    let cut = || format!("{host} closed the connection in the middle of its answer");
     match io_error(error) {
+        // The handshake of TLS is over: this is the end of an answer that has not all come.
+        Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => cut(),
         Some(error) => format!("{host}: {}", tls::explain_io(error, &host.host, PEER)),
-        None if error.is_incomplete_message() => {
-            format!("{host} closed the connection in the middle of its answer")
-        }
+        None if error.is_incomplete_message() => cut(),
         None => format!("{host}: {error}"),
     }
 }
