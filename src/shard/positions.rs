@@ -326,7 +326,7 @@ impl Positions {
             return Due::Nothing;
         }
         if whole || book.changes.any || !book.changes.has_journal {
-            // One of a damaged file may be the last that there is; all that counts is that it differs.
+            // That of a damaged file may be the last there is; all that counts is that it differs.
             book.generation = book.generation.wrapping_add(1);
             book.changes = Changes { has_journal: true, ..Changes::default() };
             // Maps of strings and numbers: there is nothing that JSON could not hold.
