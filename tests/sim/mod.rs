@@ -47,7 +47,7 @@ use scenario::Scenario;
 use world::{Files, MS, SECOND, World, go_on};
 
 /// So many seeds are run where no time is asked for: more still find what is not mended yet, about
-/// one in a thousand.
+/// one in some thousands.
 const SEEDS: u64 = 60;
 /// How long the program may take to stop.
 const DRAIN: Duration = Duration::from_secs(5);
