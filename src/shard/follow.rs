@@ -657,12 +657,13 @@ impl Follower {
         if self.container.started_at == self.run && !self.is_read_to_its_end() {
             return Ok(Next::Again); // its log has the rest
         }
-        self.finish();
         let died_at = self.death(attached, ended_at).await;
         let last = self.last_run(died_at);
-        if last.is_some_and(|last| self.may_be_a_later_run(attached, &last)) {
-            return Ok(Next::Again); // the text of what came tells its place in the log
+        if self.is_in_doubt(attached, last.as_ref()) {
+            // The text of what came tells its place in the log, also within a line.
+            return Ok(Next::Again);
         }
+        self.finish();
         self.set_clean(last);
         let parked = self.logless
             && !self.container.auto_remove
@@ -740,12 +741,17 @@ impl Follower {
         })
     }
 
-    /// Whether the stream may have been that of a run after `last`; where no log can be read that
-    /// is of no interest.
-    fn may_be_a_later_run(&self, attached: Attached, last: &LastRun) -> bool {
+    /// Whether it is not known of a container that has run again which run the stream was of, or
+    /// that it brought that to its end; `last` is the run that it seems to have been. Where no log
+    /// can be read that is of no interest.
+    fn is_in_doubt(&self, attached: Attached, last: Option<&LastRun>) -> bool {
+        if self.logless {
+            return false;
+        }
+        let Some(last) = last else { return self.is_running() };
         let delivered = self.intake.borrow().reached();
         let ran_again = self.container.started_at != last.started_at;
-        ran_again && !self.logless && last.may_be_before_attach(attached.attached_at, delivered)
+        ran_again && last.may_be_before_attach(attached.attached_at, delivered)
     }
 
     /// Whether the stream ended because the run did that inspect tells the end of.
